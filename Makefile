@@ -1,0 +1,140 @@
+# `make` lists the targets. The first one that needs tools makes .venv from the locked packages; after that nothing
+# here uses a network, except `make lock`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CODE := src tests tools loadtest
+
+# The interpreter that .venv is made from: the newest that runs, is 3.11 or later and can make an environment; else
+# the newest that is at least 3.11, so that the message can say what it lacks.
+PYTHON ?= $(shell \
+	for needed in "import venv, ensurepip" ""; do \
+		for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+			if $$python -c "import sys; assert sys.version_info >= (3, 11); $$needed" >/dev/null 2>&1; then \
+				echo $$python; exit; \
+			fi; \
+		done; \
+	done)
+
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+VECTORS_ARGS ?=
+LOCK_ARGS ?=
+SIZE ?= 1
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: $(INSTALLED) ## run real order flow from signed batches to audited balances (DEMO_ARGS="--orders 2000")
+	@$(BIN)/clob demo $(DEMO_ARGS)
+
+.PHONY: test
+test: $(INSTALLED) ## run the tests, on all cores (PYTEST_ARGS="-k nonce")
+	@$(BIN)/python -m pytest -n auto -m "not long" $(PYTEST_ARGS)
+
+.PHONY: test-long
+test-long: $(INSTALLED) ## run the tests that take minutes (SIZE=10 for ten times the cases)
+	@CLOB_TEST_SIZE=$(SIZE) $(BIN)/python -m pytest -n auto -m long $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: $(INSTALLED) ## measure commands per second on the reference engine (BENCH_ARGS)
+	@$(BIN)/python loadtest/bench_reference.py $(BENCH_ARGS)
+
+.PHONY: gen
+gen: $(INSTALLED) ## regenerate gen/ from proto/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate
+
+.PHONY: gen-check
+gen-check: $(INSTALLED) ## fail when gen/ is not what proto/ generates
+	@rm -rf build/gen-check
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate --output build/gen-check
+	@diff -r -u -x __pycache__ gen build/gen-check/gen || \
+		{ echo "gen/ differs from what proto/ generates: run 'make gen' and commit the result" >&2; exit 1; }
+
+.PHONY: format
+format: $(INSTALLED) ## rewrite Python and proto files in the project's format, sort imports, apply safe fixes
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+	@$(BIN)/buf format --write
+
+.PHONY: format-check
+format-check: $(INSTALLED) ## fail when `make format` would change the layout of a file
+	@$(BIN)/ruff format --check
+	@$(BIN)/buf format --diff --exit-code
+
+.PHONY: lint
+lint: format-check ## check Python with ruff and proto with buf, and their format
+	@$(BIN)/ruff check
+	@$(BIN)/buf lint
+
+# With a warm cache mypy can miss a module that is new in its package (python/mypy#20799), so what fails is judged
+# again without one.
+.PHONY: types
+types: $(INSTALLED) ## check types with mypy
+	@if found=$$($(BIN)/mypy $(wildcard $(CODE))); then echo "$$found"; \
+	else rm -rf .mypy_cache; $(BIN)/mypy $(wildcard $(CODE)); fi
+
+.PHONY: imports
+imports: $(INSTALLED) ## check that imports point one way
+	@$(BIN)/lint-imports --no-logo
+
+.PHONY: vectors
+vectors: $(INSTALLED) ## compare tests/vectors with what the code makes (VECTORS_ARGS=--write to replace them)
+	@$(BIN)/python tests/vectors/regenerate.py $(VECTORS_ARGS)
+
+.PHONY: lock
+lock: $(INSTALLED) ## pin what pyproject.toml asks for, with hashes (LOCK_ARGS=--upgrade; needs a network)
+	@$(BIN)/uv pip compile $(LOCK_FLAGS) --extra dev --output-file requirements/dev.txt pyproject.toml $(LOCK_ARGS)
+	@$(BIN)/uv pip compile $(LOCK_FLAGS) --constraints requirements/dev.txt \
+		--output-file requirements/runtime.txt pyproject.toml
+
+LOCK_FLAGS := --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock"
+
+.PHONY: clean
+clean: ## remove caches and build output, keep .venv
+	@rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find src tests tools gen $(wildcard loadtest) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove .venv as well
+	@rm -rf $(VENV) *.egg-info
+
+# Everything installed is pinned by hash in requirements/dev.txt. The project itself is installed in place; the .pth
+# file names its two source roots, since setuptools would map only the packages that exist at that moment.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+$(INSTALLED): requirements/dev.txt pyproject.toml
+	@python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then \
+		echo "No Python 3.11 or later found: install one (Debian, Ubuntu: apt-get install python3 python3-venv)" >&2; \
+		echo "or name it: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -c "import sys; sys.exit(sys.version_info < (3, 11))"; then \
+		echo "PYTHON=$$python does not run or is older than 3.11; name another: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -c "import venv, ensurepip" 2>/dev/null; then \
+		echo "$$python cannot make virtual environments: install its venv module" >&2; \
+		echo "(Debian, Ubuntu: apt-get install python3-venv)" >&2; \
+		exit 1; \
+	fi; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "Making $(VENV) with $$("$$python" --version) (once; needs a network)" >&2; \
+		"$$python" -m venv --clear $(VENV); \
+	fi
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@printf '%s\n' "$(CURDIR)/src" "$(CURDIR)/gen/python" \
+		>"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/clob-roots.pth"
+	@touch $@

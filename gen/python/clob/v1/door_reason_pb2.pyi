@@ -1,0 +1,72 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from typing import ClassVar as _ClassVar
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DoorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DOOR_REASON_UNSPECIFIED: _ClassVar[DoorReason]
+    DOOR_REASON_MALFORMED: _ClassVar[DoorReason]
+    DOOR_REASON_BATCH_SIZE: _ClassVar[DoorReason]
+    DOOR_REASON_BAD_KEY_OR_SIGNATURE: _ClassVar[DoorReason]
+    DOOR_REASON_ACCOUNT_NOT_OF_KEY: _ClassVar[DoorReason]
+    DOOR_REASON_UNKNOWN_SHARD: _ClassVar[DoorReason]
+    DOOR_REASON_BATCH_EXPIRED: _ClassVar[DoorReason]
+    DOOR_REASON_VALIDITY_TOO_LONG: _ClassVar[DoorReason]
+    DOOR_REASON_TOO_FAST: _ClassVar[DoorReason]
+    DOOR_REASON_OVERLOADED: _ClassVar[DoorReason]
+    DOOR_REASON_UNAVAILABLE: _ClassVar[DoorReason]
+    DOOR_REASON_DRAINING: _ClassVar[DoorReason]
+    DOOR_REASON_CLOCK_SKEW: _ClassVar[DoorReason]
+    DOOR_REASON_WRONG_ENVIRONMENT: _ClassVar[DoorReason]
+    DOOR_REASON_INVALID_FIELD: _ClassVar[DoorReason]
+    DOOR_REASON_MESSAGE_SIZE: _ClassVar[DoorReason]
+    DOOR_REASON_TOO_MANY_CALLS: _ClassVar[DoorReason]
+    DOOR_REASON_REQUEST_ID_MISSING: _ClassVar[DoorReason]
+    DOOR_REASON_REQUEST_ID_REUSED: _ClassVar[DoorReason]
+    DOOR_REASON_NOT_FOUND: _ClassVar[DoorReason]
+    DOOR_REASON_SESSION_REQUIRED: _ClassVar[DoorReason]
+    DOOR_REASON_CHALLENGE_REFUSED: _ClassVar[DoorReason]
+    DOOR_REASON_TOKEN_REQUIRED: _ClassVar[DoorReason]
+    DOOR_REASON_ROLE_REQUIRED: _ClassVar[DoorReason]
+    DOOR_REASON_HOST_NOT_ALLOWED: _ClassVar[DoorReason]
+    DOOR_REASON_ORIGIN_NOT_ALLOWED: _ClassVar[DoorReason]
+    DOOR_REASON_NOT_JSON: _ClassVar[DoorReason]
+    DOOR_REASON_CURSOR_TOO_OLD: _ClassVar[DoorReason]
+    DOOR_REASON_CURSOR_AHEAD: _ClassVar[DoorReason]
+    DOOR_REASON_TOO_SLOW: _ClassVar[DoorReason]
+    DOOR_REASON_SETTLEMENT_STOPPED: _ClassVar[DoorReason]
+    DOOR_REASON_INTERNAL: _ClassVar[DoorReason]
+DOOR_REASON_UNSPECIFIED: DoorReason
+DOOR_REASON_MALFORMED: DoorReason
+DOOR_REASON_BATCH_SIZE: DoorReason
+DOOR_REASON_BAD_KEY_OR_SIGNATURE: DoorReason
+DOOR_REASON_ACCOUNT_NOT_OF_KEY: DoorReason
+DOOR_REASON_UNKNOWN_SHARD: DoorReason
+DOOR_REASON_BATCH_EXPIRED: DoorReason
+DOOR_REASON_VALIDITY_TOO_LONG: DoorReason
+DOOR_REASON_TOO_FAST: DoorReason
+DOOR_REASON_OVERLOADED: DoorReason
+DOOR_REASON_UNAVAILABLE: DoorReason
+DOOR_REASON_DRAINING: DoorReason
+DOOR_REASON_CLOCK_SKEW: DoorReason
+DOOR_REASON_WRONG_ENVIRONMENT: DoorReason
+DOOR_REASON_INVALID_FIELD: DoorReason
+DOOR_REASON_MESSAGE_SIZE: DoorReason
+DOOR_REASON_TOO_MANY_CALLS: DoorReason
+DOOR_REASON_REQUEST_ID_MISSING: DoorReason
+DOOR_REASON_REQUEST_ID_REUSED: DoorReason
+DOOR_REASON_NOT_FOUND: DoorReason
+DOOR_REASON_SESSION_REQUIRED: DoorReason
+DOOR_REASON_CHALLENGE_REFUSED: DoorReason
+DOOR_REASON_TOKEN_REQUIRED: DoorReason
+DOOR_REASON_ROLE_REQUIRED: DoorReason
+DOOR_REASON_HOST_NOT_ALLOWED: DoorReason
+DOOR_REASON_ORIGIN_NOT_ALLOWED: DoorReason
+DOOR_REASON_NOT_JSON: DoorReason
+DOOR_REASON_CURSOR_TOO_OLD: DoorReason
+DOOR_REASON_CURSOR_AHEAD: DoorReason
+DOOR_REASON_TOO_SLOW: DoorReason
+DOOR_REASON_SETTLEMENT_STOPPED: DoorReason
+DOOR_REASON_INTERNAL: DoorReason

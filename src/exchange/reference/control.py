@@ -1,0 +1,520 @@
+"""Shard 0: users, accounts, keys, assets, markets, the shard map and the treasury.
+
+An entry is taken in this order: operations; links; requests; batches. Shard 0 verifies the signatures of batches
+itself, for it has the keys. It does not trade; what it moves to other shards it debits first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sortedcontainers import SortedDict
+
+from exchange.domain.commands import AllocateFunds, Command, RequestWithdrawal
+from exchange.domain.control import ControlRequest, OpenAccount, RegisterKey, Registration, RevokeKey
+from exchange.domain.events import (
+    AccountOpened,
+    ActionRejected,
+    AssetDefined,
+    CommandRejected,
+    Deposited,
+    Event,
+    FrameRefused,
+    FundsCredited,
+    FundsSent,
+    KeyRegistered,
+    KeyRevoked,
+    MarketDefined,
+    OperationResult,
+    OperatorKeyRotated,
+    RequestResult,
+    RulesRaised,
+    ShardDefined,
+    ShardSettingsChanged,
+    UserCreated,
+    WithdrawalClosed,
+    WithdrawalRequested,
+)
+from exchange.domain.frames import FORMAT, Entry, ParsedBatch, ParsedLink, ParsedOperation, ParsedRequest
+from exchange.domain.limits import DESTINATION_BYTES_MAX, ENTRY_EVENTS_MAX
+from exchange.domain.markets import (
+    MARKET_FIXED_FIELDS,
+    Asset,
+    Market,
+    MarketState,
+    market_is_valid,
+    settings_are_valid,
+    symbol_is_valid,
+    tag_is_valid,
+    with_state,
+)
+from exchange.domain.operations import (
+    ROLE_OF_ACTION,
+    AllocationPolicy,
+    CloseWithdrawal,
+    DefineAsset,
+    DefineMarket,
+    DefineShard,
+    Deposit,
+    OperatorAction,
+    OperatorRole,
+    RaiseRules,
+    RotateOperatorKey,
+    SetMarketState,
+    SetShardSettings,
+)
+from exchange.domain.record import known
+from exchange.domain.rejects import RejectReason
+from exchange.domain.signing import SignedKind, key_id_of, signed_bytes
+from exchange.domain.state import (
+    AnsweredRequest,
+    AssetTotals,
+    ControlState,
+    KeyState,
+    OpenWithdrawal,
+    ShardEntry,
+    TreasuryAccount,
+    UserState,
+)
+from exchange.domain.units import AMOUNT_UNITS_MAX, SHARD_MAX
+from exchange.reference.core import Core, amounts_in, amounts_out
+from exchange.reference.orders import Refused, require
+from exchange.reference.signing import key_refusal, verify_one
+
+EXCHANGE_ACCOUNT = 0
+"""The exchange's own account in the treasury: swept fees."""
+DECIMALS_MAX = 18
+
+
+@dataclass(slots=True)
+class Purse:
+    """What an account has in the treasury."""
+
+    account_seq: int = 0
+    balances: dict[int, int] = field(default_factory=dict)
+
+
+class Control:
+    """The state of shard 0, and what it does with entries, one after another."""
+
+    def __init__(self, state: ControlState) -> None:
+        """Load a state: one that was exported, or `genesis_core` and nothing else."""
+        self.core = Core(state.core)
+        self.last_user = state.last_user
+        self.last_account = state.last_account
+        self.last_withdrawal = state.last_withdrawal
+        self.users = {user.user: user.accounts for user in state.users}
+        self.user_of = {account: user.user for user in state.users for account in user.accounts}
+        self.keys = {key.key_id: key for key in state.keys}
+        self.assets: SortedDict[int, Asset] = SortedDict((asset.asset, asset) for asset in state.assets)
+        self.shards: SortedDict[int, ShardEntry] = SortedDict((entry.shard, entry) for entry in state.shards)
+        self.markets: SortedDict[int, Market] = SortedDict((market.market, market) for market in state.markets)
+        self.asset_symbols = {asset.symbol for asset in state.assets}
+        self.market_symbols = {market.symbol: market.market for market in state.markets}
+        self.tags = {entry.tag for entry in state.shards}
+        self.purses = {
+            owner.account: Purse(owner.account_seq, amounts_in(owner.balances)) for owner in state.treasury
+        }
+        self.totals = {totals.asset: totals for totals in state.totals}
+        self.withdrawals = {withdrawal.withdrawal: withdrawal for withdrawal in state.withdrawals}
+        self.requests = {request.request_id: request for request in state.requests}
+        self.events: list[Event] = []
+
+    def export(self) -> ControlState:
+        """Return the state as a value that does not depend on how it is kept here."""
+        return ControlState(
+            format=FORMAT,
+            core=self.core.export(),
+            last_user=self.last_user,
+            last_account=self.last_account,
+            last_withdrawal=self.last_withdrawal,
+            users=tuple(UserState(user, accounts) for user, accounts in sorted(self.users.items())),
+            keys=tuple(self.keys[key_id] for key_id in sorted(self.keys)),
+            assets=tuple(self.assets.values()),
+            shards=tuple(self.shards.values()),
+            markets=tuple(self.markets.values()),
+            treasury=tuple(
+                TreasuryAccount(account, purse.account_seq, amounts_out(purse.balances))
+                for account, purse in sorted(self.purses.items())
+                if purse.account_seq or any(purse.balances.values())
+            ),
+            totals=tuple(self.totals[asset] for asset in sorted(self.totals)),
+            withdrawals=tuple(self.withdrawals[number] for number in sorted(self.withdrawals)),
+            requests=tuple(self.requests[request_id] for request_id in sorted(self.requests)),
+        )
+
+    def apply(self, entry: Entry) -> tuple[Event, ...]:
+        """Execute the next entry and return what happened.
+
+        Raises:
+            EngineStop: the entry cannot be answered; the shard must not be used any more.
+        """
+        self.core.begin(entry)
+        self.events = []
+        if not entry.well_formed:
+            self._write(FrameRefused(RejectReason.MALFORMED))
+        for place, operation in enumerate(entry.operations, 1):
+            self._apply_operation(place, operation)
+        for place, link in enumerate(entry.links, 1):
+            self._apply_link(place, link)
+        for place, request in enumerate(entry.requests, 1):
+            self._apply_request(place, request)
+        for place, batch in enumerate(entry.batches, 1):
+            self._apply_batch(entry, place, batch)
+        return tuple(self.events)
+
+    def _write(self, event: Event) -> None:
+        self.events.append(event)
+
+    # --- the treasury -----------------------------------------------------------------------------------------------
+
+    def _next_seq(self, account: int) -> int:
+        """Return the next sequence number of the account's events; the exchange's own has none."""
+        if account == EXCHANGE_ACCOUNT:
+            return 0
+        purse = self.purses.setdefault(account, Purse())
+        purse.account_seq += 1
+        return purse.account_seq
+
+    def _credit(self, account: int, asset: int, units: int) -> None:
+        balances = self.purses.setdefault(account, Purse()).balances
+        balances[asset] = balances.get(asset, 0) + units
+
+    def _debit(self, account: int, asset: int, units: int) -> None:
+        """Take free funds of an account.
+
+        Raises:
+            Refused: INSUFFICIENT_FUNDS.
+        """
+        purse = self.purses.get(account)
+        available = purse.balances.get(asset, 0) if purse else 0
+        if purse is None or units > available:
+            raise Refused(RejectReason.INSUFFICIENT_FUNDS, units, available, asset)
+        purse.balances[asset] -= units
+
+    def _send(self, command: int, account: int, asset: int, units: int, to_shard: int) -> None:
+        """Put funds on their way to a shard."""
+        self._debit(account, asset, units)
+        self._write(
+            FundsSent(
+                command=command,
+                account=account,
+                account_seq=self._next_seq(account),
+                asset=asset,
+                amount_units=units,
+                to_shard=to_shard,
+                link_sequence=self.core.send(to_shard, asset, units),
+            )
+        )
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def _apply_batch(self, entry: Entry, place: int, parsed: ParsedBatch) -> None:
+        result = self.core.judge_batch(entry, place, parsed, self._authenticate)
+        self._write(result)
+        if result.reason or result.repeat_n:
+            return
+        assert parsed.batch is not None
+        for number, command in enumerate(parsed.batch.commands, 1):
+            account = parsed.batch.account
+            try:
+                require(len(self.events) < ENTRY_EVENTS_MAX, RejectReason.FRAME_EVENT_LIMIT)
+                self._apply_command(number, account, command)
+            except Refused as refused:
+                self._write(
+                    CommandRejected(
+                        command=number,
+                        account=account,
+                        account_seq=self._next_seq(account),
+                        reason=refused.reason,
+                        required_units=refused.required_units,
+                        available_units=refused.available_units,
+                        asset=refused.asset,
+                    )
+                )
+
+    def _authenticate(self, parsed: ParsedBatch) -> RejectReason | None:
+        """Return why the batch is not from a key that may sign for its account."""
+        assert parsed.batch is not None
+        key = self.keys.get(parsed.signed.key_id)
+        if key is None:
+            return RejectReason.UNKNOWN_KEY
+        if key.revoked:
+            return RejectReason.KEY_REVOKED
+        covered = signed_bytes(SignedKind.BATCH, self.core.environment, parsed.signed.payload)
+        if not verify_one(key.public_key, covered, parsed.signed.signature):
+            return RejectReason.BAD_SIGNATURE
+        if self.user_of.get(parsed.batch.account) != key.user or key.account not in (0, parsed.batch.account):
+            return RejectReason.ACCOUNT_NOT_OF_KEY
+        return None
+
+    def _apply_command(self, number: int, account: int, command: Command) -> None:
+        match command:
+            case AllocateFunds():
+                _check_amount(command.amount_units)
+                require(command.asset in self.assets, RejectReason.UNKNOWN_ASSET)
+                require(command.to_shard in self.shards, RejectReason.UNKNOWN_SHARD)
+                self._send(number, account, command.asset, command.amount_units, command.to_shard)
+            case RequestWithdrawal():
+                self._request_withdrawal(number, account, command)
+            case _:
+                raise Refused(RejectReason.NOT_FOR_THIS_SHARD)
+
+    def _request_withdrawal(self, number: int, account: int, command: RequestWithdrawal) -> None:
+        """Set money aside for a payment; it is paid, or given back, by an operation."""
+        _check_amount(command.amount_units)
+        require(command.asset in self.assets, RejectReason.UNKNOWN_ASSET)
+        destination_bytes = len(command.destination.encode())
+        require(0 < destination_bytes <= DESTINATION_BYTES_MAX, RejectReason.INVALID_DESTINATION)
+        self._debit(account, command.asset, command.amount_units)
+        self.last_withdrawal += 1
+        withdrawal = OpenWithdrawal(
+            self.last_withdrawal, account, command.asset, command.amount_units, command.destination
+        )
+        self.withdrawals[withdrawal.withdrawal] = withdrawal
+        self._write(
+            WithdrawalRequested(
+                command=number,
+                withdrawal=withdrawal.withdrawal,
+                account=account,
+                account_seq=self._next_seq(account),
+                asset=withdrawal.asset,
+                amount_units=withdrawal.amount_units,
+                destination=withdrawal.destination,
+            )
+        )
+
+    # --- links ------------------------------------------------------------------------------------------------------
+
+    def _apply_link(self, place: int, parsed: ParsedLink) -> None:
+        """Credit the treasury with what a shard released."""
+        result = self.core.judge_link(place, parsed)
+        self._write(result)
+        if result.reason or result.repeated:
+            return
+        assert parsed.link is not None
+        for transfer in parsed.link.transfers:
+            self._credit(transfer.account, transfer.asset, transfer.amount_units)
+            self._write(
+                FundsCredited(
+                    account=transfer.account,
+                    account_seq=self._next_seq(transfer.account),
+                    asset=transfer.asset,
+                    amount_units=transfer.amount_units,
+                    from_shard=parsed.link.from_shard,
+                )
+            )
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def _apply_request(self, place: int, parsed: ParsedRequest) -> None:
+        """Register or revoke a key, open an account; once per request id. What was refused may be asked again."""
+        request = parsed.request
+        known_request = self.requests.get(request.request_id)
+        if known_request is not None:
+            same = known_request.digest == parsed.body_digest
+            reason = 0 if same else RejectReason.REQUEST_ID_REUSED
+            self._write(RequestResult(place, reason, known_request.n if same else 0))
+            return
+        try:
+            act = self._checked_request(request, parsed.registration)
+        except Refused as refused:
+            self._write(RequestResult(place, refused.reason))
+            return
+        self.requests[request.request_id] = AnsweredRequest(request.request_id, parsed.body_digest, self.core.n)
+        self._write(RequestResult(place))
+        act()
+
+    def _checked_request(self, request: ControlRequest, registration: Registration | None) -> Callable[[], None]:
+        """Return what the request does, once all of its rules are known to hold."""
+        match request.action:
+            case RegisterKey(signed):
+                if registration is None:
+                    raise Refused(RejectReason.INVALID_REGISTRATION)
+                require(key_refusal(registration.public_key) is None, RejectReason.INVALID_PUBLIC_KEY)
+                covered = signed_bytes(SignedKind.REGISTER, self.core.environment, signed.payload)
+                proven = verify_one(registration.public_key, covered, signed.signature)
+                require(proven, RejectReason.BAD_SIGNATURE)
+                require(key_id_of(registration.public_key) not in self.keys, RejectReason.KEY_EXISTS)
+                require(registration.user == 0 or registration.user in self.users, RejectReason.UNKNOWN_USER)
+                owner = self.user_of.get(registration.account, 0)
+                belongs = registration.account == 0 or (owner != 0 and owner == registration.user)
+                require(belongs, RejectReason.UNKNOWN_ACCOUNT)
+                return lambda: self._register(registration)
+            case RevokeKey(key_id):
+                require(key_id in self.keys, RejectReason.UNKNOWN_KEY)
+                require(not self.keys[key_id].revoked, RejectReason.KEY_REVOKED)
+                return lambda: self._revoke(key_id)
+            case OpenAccount(user):
+                require(user in self.users, RejectReason.UNKNOWN_USER)
+                return lambda: self._open_account(user)
+
+    def _register(self, registration: Registration) -> None:
+        user = registration.user
+        if user == 0:
+            self.last_user += 1
+            user = self.last_user
+            self.users[user] = ()
+            self._write(UserCreated(user))
+            self._open_account(user)
+        key_id = key_id_of(registration.public_key)
+        self.keys[key_id] = KeyState(key_id, registration.public_key, user, registration.account)
+        self._write(KeyRegistered(key_id, registration.public_key, user, registration.account))
+
+    def _revoke(self, key_id: bytes) -> None:
+        key = self.keys[key_id]
+        self.keys[key_id] = KeyState(key.key_id, key.public_key, key.user, key.account, revoked=True)
+        self._write(KeyRevoked(key_id))
+
+    def _open_account(self, user: int) -> None:
+        self.last_account += 1
+        self.users[user] = (*self.users[user], self.last_account)
+        self.user_of[self.last_account] = user
+        self._write(AccountOpened(user, self.last_account))
+
+    # --- operations -------------------------------------------------------------------------------------------------
+
+    def _apply_operation(self, place: int, parsed: ParsedOperation) -> None:
+        """Apply the actions of an operation, once per request id; each is applied or refused on its own."""
+        operation = parsed.operation
+        if operation is not None and not operation.request_id:
+            self._write(OperationResult(place, RejectReason.REQUEST_ID_MISSING))
+            return
+        result = self.core.judge_operation(place, parsed)
+        if result.reason:
+            self._write(result)
+            return
+        assert operation is not None
+        known_request = self.requests.get(operation.request_id)
+        if known_request is not None:
+            same = known_request.digest == parsed.body_digest
+            reason = 0 if same else RejectReason.REQUEST_ID_REUSED
+            self._write(OperationResult(place, reason, known_request.n if same else 0))
+            return
+        self.requests[operation.request_id] = AnsweredRequest(operation.request_id, parsed.body_digest, self.core.n)
+        self._write(result)
+        role = OperatorRole(operation.role)
+        for number, action in enumerate(operation.actions, 1):
+            try:
+                require(ROLE_OF_ACTION[type(action)] in (None, role), RejectReason.ROLE_NOT_ALLOWED)
+                self._apply_action(role, action)
+            except Refused as refused:
+                self._write(ActionRejected(number, refused.reason))
+
+    def _apply_action(self, role: OperatorRole, action: OperatorAction) -> None:
+        match action:
+            case DefineAsset():
+                self._define_asset(action.asset)
+            case DefineShard():
+                self._define_shard(action)
+            case DefineMarket():
+                self._define_market(action.market)
+            case SetMarketState():
+                require(action.market in self.markets, RejectReason.UNKNOWN_MARKET)
+                require(known(MarketState, action.state), RejectReason.INVALID_MARKET_STATE)
+                self._define_market(with_state(self.markets[action.market], action.state))
+            case Deposit():
+                self._deposit(action)
+            case CloseWithdrawal():
+                self._close_withdrawal(action)
+            case SetShardSettings():
+                require(settings_are_valid(action.settings), RejectReason.INVALID_SETTINGS)
+                self.core.settings = action.settings
+                self._write(ShardSettingsChanged(action.settings))
+            case RaiseRules():
+                if reason := self.core.raise_rules(action.rules):
+                    raise Refused(reason)
+                self._write(RulesRaised(action.rules))
+            case RotateOperatorKey():
+                if reason := self.core.rotate_key(role, action.public_key):
+                    raise Refused(reason)
+                self._write(OperatorKeyRotated(role, action.public_key))
+            case _:
+                raise Refused(RejectReason.NOT_FOR_THIS_SHARD)
+
+    def _define_asset(self, asset: Asset) -> None:
+        valid = asset.asset > 0 and symbol_is_valid(asset.symbol) and asset.decimals <= DECIMALS_MAX
+        require(valid, RejectReason.INVALID_DEFINITION)
+        taken = asset.asset in self.assets or asset.symbol in self.asset_symbols
+        require(not taken, RejectReason.ALREADY_DEFINED)
+        self.assets[asset.asset] = asset
+        self.asset_symbols.add(asset.symbol)
+        self._write(AssetDefined(asset))
+
+    def _define_shard(self, action: DefineShard) -> None:
+        tag = action.tag or f"s{action.shard}"
+        require(0 < action.shard <= SHARD_MAX and tag_is_valid(tag), RejectReason.INVALID_DEFINITION)
+        require(action.shard not in self.shards and tag not in self.tags, RejectReason.ALREADY_DEFINED)
+        self.shards[action.shard] = ShardEntry(action.shard, tag)
+        self.tags.add(tag)
+        self._write(ShardDefined(action.shard, tag))
+
+    def _define_market(self, market: Market) -> None:
+        """List a market on its shard, or change its settings."""
+        require(market_is_valid(market), RejectReason.INVALID_MARKET)
+        known_assets = market.base_asset in self.assets and market.quote_asset in self.assets
+        require(known_assets, RejectReason.UNKNOWN_ASSET)
+        require(market.shard in self.shards, RejectReason.UNKNOWN_SHARD)
+        require(self.market_symbols.get(market.symbol, market.market) == market.market, RejectReason.ALREADY_DEFINED)
+        listed = self.markets.get(market.market, market)
+        fixed = all(getattr(market, name) == getattr(listed, name) for name in MARKET_FIXED_FIELDS)
+        require(fixed, RejectReason.MARKET_FIELD_FIXED)
+        self.markets[market.market] = market
+        self.market_symbols[market.symbol] = market.market
+        self._write(MarketDefined(market))
+
+    def _deposit(self, action: Deposit) -> None:
+        """Credit an account with money that arrived, and put it to work as the policy says."""
+        _check_amount(action.amount_units)
+        require(action.account in self.user_of, RejectReason.UNKNOWN_ACCOUNT)
+        require(action.asset in self.assets, RejectReason.UNKNOWN_ASSET)
+        require(known(AllocationPolicy, action.allocate), RejectReason.INVALID_POLICY)
+        one_shard = action.allocate == AllocationPolicy.ONE_SHARD
+        require(one_shard or action.to_shard == 0, RejectReason.INVALID_POLICY)
+        known_shard = action.to_shard in self.shards if one_shard else bool(self.shards)
+        require(known_shard or action.allocate == AllocationPolicy.NONE, RejectReason.UNKNOWN_SHARD)
+        totals = self.totals.get(action.asset, AssetTotals(action.asset))
+        deposited = totals.deposited_units + action.amount_units
+        require(deposited <= AMOUNT_UNITS_MAX, RejectReason.DEPOSITS_TOO_LARGE)
+        self.totals[action.asset] = AssetTotals(action.asset, deposited, totals.withdrawn_units)
+        self._credit(action.account, action.asset, action.amount_units)
+        self._write(
+            Deposited(action.account, self._next_seq(action.account), action.asset, action.amount_units)
+        )
+        for shard, units in self._allocation(action).items():
+            self._send(0, action.account, action.asset, units, shard)
+
+    def _allocation(self, deposit: Deposit) -> dict[int, int]:
+        """Return how much of a deposit goes to which shard; shards that get nothing are left out."""
+        if deposit.allocate == AllocationPolicy.NONE:
+            return {}
+        if deposit.allocate == AllocationPolicy.ONE_SHARD:
+            return {deposit.to_shard: deposit.amount_units}
+        part, left_over = divmod(deposit.amount_units, len(self.shards))
+        parts = {shard: part + (place < left_over) for place, shard in enumerate(self.shards)}
+        return {shard: units for shard, units in parts.items() if units}
+
+    def _close_withdrawal(self, action: CloseWithdrawal) -> None:
+        """Count a withdrawal as paid, or give its money back."""
+        withdrawal = self.withdrawals.pop(action.withdrawal, None)
+        if withdrawal is None:
+            raise Refused(RejectReason.UNKNOWN_WITHDRAWAL)
+        if action.paid:
+            totals = self.totals[withdrawal.asset]
+            paid = totals.withdrawn_units + withdrawal.amount_units
+            self.totals[withdrawal.asset] = AssetTotals(totals.asset, totals.deposited_units, paid)
+        else:
+            self._credit(withdrawal.account, withdrawal.asset, withdrawal.amount_units)
+        self._write(
+            WithdrawalClosed(
+                withdrawal=withdrawal.withdrawal,
+                paid=action.paid,
+                account=withdrawal.account,
+                account_seq=self._next_seq(withdrawal.account),
+                asset=withdrawal.asset,
+                amount_units=withdrawal.amount_units,
+            )
+        )
+
+
+def _check_amount(units: int) -> None:
+    require(0 < units <= AMOUNT_UNITS_MAX, RejectReason.INVALID_AMOUNT)

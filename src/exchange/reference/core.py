@@ -1,0 +1,281 @@
+"""What every shard has, shard 0 included: its position, its operators, its live nonces, and its ends of links."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sortedcontainers import SortedDict, SortedSet
+
+from exchange.domain.events import BatchResult, LinkResult, OperationResult
+from exchange.domain.frames import Entry, ParsedBatch, ParsedLink, ParsedOperation
+from exchange.domain.limits import LINK_DIGESTS_MAX
+from exchange.domain.operations import OperatorRole
+from exchange.domain.rejects import RejectReason
+from exchange.domain.signing import SignedKind, signed_bytes
+from exchange.domain.state import AssetAmount, Genesis, LinkIn, LinkOut, LiveNonce, OperatorKey, ShardCore
+from exchange.domain.stops import EngineStop, StopReason
+from exchange.reference.signing import key_refusal, verify_one
+
+RULES_MAX = 1
+"""Newest version of the rules that this specification describes; it describes them from 1 on."""
+UINT64 = 2**64
+
+
+@dataclass(slots=True)
+class Incoming:
+    """Links from one shard: the last sequence number and the digests of the last payloads; what came, modulo 2^64."""
+
+    last_sequence: int = 0
+    digests: list[bytes] = field(default_factory=list)
+    received: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """Links to one shard: the last sequence number; what went, modulo 2^64."""
+
+    last_sequence: int = 0
+    sent: dict[int, int] = field(default_factory=dict)
+
+
+class Nonces:
+    """The nonces that keys have used in batches that have not expired. Nothing is forgotten early."""
+
+    def __init__(self) -> None:
+        self._live: dict[tuple[bytes, int], LiveNonce] = {}
+        self._by_expiry: SortedSet[tuple[int, bytes, int]] = SortedSet()
+        self._of_key: dict[bytes, int] = {}
+
+    def get(self, key_id: bytes, nonce: int) -> LiveNonce | None:
+        return self._live.get((key_id, nonce))
+
+    def count(self, key_id: bytes) -> int:
+        return self._of_key.get(key_id, 0)
+
+    def remember(self, live: LiveNonce) -> None:
+        self._live[live.key_id, live.nonce] = live
+        self._by_expiry.add((live.valid_until_ms, live.key_id, live.nonce))
+        self._of_key[live.key_id] = self.count(live.key_id) + 1
+
+    def forget_expired(self, t_us: int) -> None:
+        """Forget the nonces of batches that can no longer be executed at t_us."""
+        while self._by_expiry and self._by_expiry[0][0] * 1000 <= t_us:
+            _, key_id, nonce = self._by_expiry.pop(0)
+            del self._live[key_id, nonce]
+            self._of_key[key_id] -= 1
+            if not self._of_key[key_id]:
+                del self._of_key[key_id]
+
+    def export(self) -> tuple[LiveNonce, ...]:
+        return tuple(self._live[name] for name in sorted(self._live))
+
+
+class Core:
+    """Position, time, rules, settings, operators, nonces and links of a shard."""
+
+    def __init__(self, state: ShardCore) -> None:
+        if not 1 <= state.rules <= RULES_MAX:
+            raise EngineStop(StopReason.UNKNOWN_RULES, f"rules {state.rules}; this program knows 1 .. {RULES_MAX}")
+        self.genesis = state.genesis
+        self.shard = state.genesis.shard
+        self.environment = state.genesis.environment
+        self.n = state.n
+        self.t_us = state.t_us
+        self.chain_hash = state.chain_hash
+        self.rules = state.rules
+        self.settings = state.settings
+        self.operators = {OperatorRole(key.role): key for key in state.operators}
+        self.control_floor = state.control_floor
+        self.nonces = Nonces()
+        for live in state.nonces:
+            self.nonces.remember(live)
+        self.links_in: SortedDict[int, Incoming] = SortedDict()
+        for link in state.links_in:
+            self.links_in[link.from_shard] = Incoming(link.last_sequence, list(link.digests), amounts_in(link.received))
+        self.links_out: SortedDict[int, Outgoing] = SortedDict()
+        for out in state.links_out:
+            self.links_out[out.to_shard] = Outgoing(out.last_sequence, amounts_in(out.sent))
+
+    def export(self) -> ShardCore:
+        return ShardCore(
+            genesis=self.genesis,
+            n=self.n,
+            t_us=self.t_us,
+            chain_hash=self.chain_hash,
+            rules=self.rules,
+            settings=self.settings,
+            operators=tuple(self.operators[role] for role in sorted(self.operators)),
+            control_floor=self.control_floor,
+            nonces=self.nonces.export(),
+            links_in=tuple(
+                LinkIn(shard, link.last_sequence, tuple(link.digests), amounts_out(link.received))
+                for shard, link in self.links_in.items()
+            ),
+            links_out=tuple(
+                LinkOut(shard, link.last_sequence, amounts_out(link.sent)) for shard, link in self.links_out.items()
+            ),
+        )
+
+    def begin(self, entry: Entry) -> None:
+        """Move to the entry's position and time; forget the nonces that its time has let expire."""
+        if entry.n != self.n + 1:
+            raise EngineStop(StopReason.POSITION, f"entry {entry.n} comes after entry {self.n}")
+        if entry.t_us < self.t_us:
+            raise EngineStop(StopReason.POSITION, f"entry {entry.n} is of time {entry.t_us}, before {self.t_us}")
+        self.n, self.t_us = entry.n, entry.t_us
+        self.nonces.forget_expired(entry.t_us)
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def judge_batch(
+        self,
+        entry: Entry,
+        place: int,
+        parsed: ParsedBatch,
+        authenticate: Callable[[ParsedBatch], RejectReason | None] = lambda _: None,
+    ) -> BatchResult:
+        """Return whether a batch is executed, repeats one, or why it is refused (DESIGN section 3, replay protection).
+
+        What is refused before its nonce is remembered leaves no trace: a malformed batch, one for another shard or of
+        no known key, an expired one, which never executes; one valid for too long or beyond the key's nonces, which may
+        be sent again when time has passed. From then on the verdict burns the nonce until the batch has expired.
+        """
+        batch = parsed.batch
+        if batch is None:
+            return BatchResult(place, RejectReason.MALFORMED)
+        if batch.shard != self.shard:
+            return BatchResult(place, RejectReason.WRONG_SHARD)
+        if reason := authenticate(parsed):
+            return BatchResult(place, reason)
+        valid_until_us = batch.valid_until_ms * 1000
+        if valid_until_us <= self.t_us:
+            return BatchResult(place, RejectReason.BATCH_EXPIRED)
+        if valid_until_us > self.t_us + self.settings.max_validity_ms * 1000:
+            return BatchResult(place, RejectReason.VALIDITY_TOO_LONG)
+        key_id = parsed.signed.key_id
+        known = self.nonces.get(key_id, batch.nonce)
+        if known is not None:
+            if known.digest == parsed.digest:
+                return BatchResult(place, repeat_n=known.n, repeat_batch=known.batch)
+            return BatchResult(place, RejectReason.NONCE_REUSED)
+        if self.nonces.count(key_id) >= self.settings.live_nonces_per_key_max:
+            return BatchResult(place, RejectReason.TOO_MANY_NONCES)
+        self.nonces.remember(LiveNonce(key_id, batch.nonce, self.n, place, parsed.digest, batch.valid_until_ms))
+        if entry.control_n < self.control_floor:
+            return BatchResult(place, RejectReason.STALE_CONTROL)
+        return BatchResult(place)
+
+    # --- operations -------------------------------------------------------------------------------------------------
+
+    def judge_operation(self, place: int, parsed: ParsedOperation) -> OperationResult:
+        """Return whether the actions of an operation are to be applied; its sequence number is then used."""
+        operation = parsed.operation
+        if operation is None:
+            return OperationResult(place, RejectReason.MALFORMED)
+        if operation.shard != self.shard:
+            return OperationResult(place, RejectReason.WRONG_SHARD)
+        if operation.role not in self.operators:
+            return OperationResult(place, RejectReason.UNKNOWN_ROLE)
+        operator = self.operators[OperatorRole(operation.role)]
+        if not self._is_signed(SignedKind.OPERATOR, operator, parsed.signed.payload, parsed.signed.signature):
+            return OperationResult(place, RejectReason.BAD_SIGNATURE)
+        if operation.sequence <= operator.last_sequence:
+            return OperationResult(place, RejectReason.SEQUENCE_USED)
+        if operation.sequence > operator.last_sequence + 1:
+            return OperationResult(place, RejectReason.SEQUENCE_GAP)
+        self.operators[OperatorRole(operation.role)] = OperatorKey(
+            operator.role, operator.public_key, operation.sequence
+        )
+        return OperationResult(place)
+
+    def rotate_key(self, role: OperatorRole, public_key: bytes) -> RejectReason | None:
+        """Give a role a new key; its sequence numbers go on."""
+        if key_refusal(public_key) is not None:
+            return RejectReason.INVALID_PUBLIC_KEY
+        self.operators[role] = OperatorKey(role, public_key, self.operators[role].last_sequence)
+        return None
+
+    def raise_rules(self, rules: int) -> RejectReason | None:
+        """Run under newer rules from the next entry on; stop where this program does not know them."""
+        if rules <= self.rules:
+            return RejectReason.RULES_WOULD_NOT_RISE
+        if rules > RULES_MAX:
+            raise EngineStop(StopReason.UNKNOWN_RULES, f"rules {rules} were raised; this program knows 1 .. {RULES_MAX}")
+        self.rules = rules
+        return None
+
+    # --- links ------------------------------------------------------------------------------------------------------
+
+    def judge_link(self, place: int, parsed: ParsedLink) -> LinkResult:
+        """Return whether a link is to be applied now; it then counts as received (DESIGN section 5, funds).
+
+        Of a link older than the digests that are kept, only its sequence number is known: it was applied, and nothing
+        happens. A sender has at most that many links unanswered, so it never sends one.
+        """
+        link = parsed.link
+        if link is None:
+            return LinkResult(place, reason=RejectReason.MALFORMED)
+
+        def refused(reason: RejectReason) -> LinkResult:
+            return LinkResult(place, link.from_shard, link.sequence, reason)
+
+        if link.to_shard != self.shard or link.from_shard == self.shard:
+            return refused(RejectReason.WRONG_SHARD)
+        treasury = self.operators[OperatorRole.TREASURY]
+        if not self._is_signed(SignedKind.LINK, treasury, parsed.signed.payload, parsed.signed.signature):
+            return refused(RejectReason.BAD_SIGNATURE)
+        incoming = self.links_in.setdefault(link.from_shard, Incoming())
+        if link.sequence <= incoming.last_sequence:
+            age = incoming.last_sequence - link.sequence
+            if age < len(incoming.digests) and incoming.digests[-1 - age] != parsed.digest:
+                raise EngineStop(
+                    StopReason.LINK_CONFLICT, f"link {link.sequence} from shard {link.from_shard} came with two bodies"
+                )
+            return LinkResult(place, link.from_shard, link.sequence, repeated=True)
+        if link.sequence > incoming.last_sequence + 1:
+            return refused(RejectReason.LINK_GAP)
+        incoming.last_sequence = link.sequence
+        incoming.digests = [*incoming.digests, parsed.digest][-LINK_DIGESTS_MAX:]
+        for transfer in link.transfers:
+            total = incoming.received.get(transfer.asset, 0) + transfer.amount_units
+            incoming.received[transfer.asset] = total % UINT64
+        return LinkResult(place, link.from_shard, link.sequence)
+
+    def send(self, to_shard: int, asset: int, amount_units: int) -> int:
+        """Count an amount as sent; return the sequence number of the link that carries it."""
+        outgoing = self.links_out.setdefault(to_shard, Outgoing())
+        outgoing.last_sequence += 1
+        outgoing.sent[asset] = (outgoing.sent.get(asset, 0) + amount_units) % UINT64
+        return outgoing.last_sequence
+
+    def _is_signed(self, kind: SignedKind, operator: OperatorKey, payload: bytes, signature: bytes) -> bool:
+        return verify_one(operator.public_key, signed_bytes(kind, self.environment, payload), signature)
+
+
+def genesis_core(genesis: Genesis, genesis_hash: bytes) -> ShardCore:
+    """Return the core of a shard before its first entry.
+
+    Raises:
+        ValueError: the genesis lacks a role's key, or a key is not one that may be registered.
+    """
+    if [operator.role for operator in genesis.operators] != sorted(OperatorRole):
+        raise ValueError("GENESIS_OPERATORS: a genesis names the keys of the roles treasury, market, recovery, in order")
+    for operator in genesis.operators:
+        if refusal := key_refusal(operator.public_key):
+            raise ValueError(f"GENESIS_OPERATORS: the key of role {operator.role} is refused: {refusal}")
+    return ShardCore(
+        genesis=genesis,
+        chain_hash=genesis_hash,
+        rules=genesis.rules,
+        settings=genesis.settings,
+        operators=genesis.operators,
+    )
+
+
+def amounts_in(amounts: tuple[AssetAmount, ...]) -> dict[int, int]:
+    return {amount.asset: amount.amount_units for amount in amounts}
+
+
+def amounts_out(amounts: dict[int, int]) -> tuple[AssetAmount, ...]:
+    """Return the amounts by asset; assets with nothing are left out."""
+    return tuple(AssetAmount(asset, units) for asset, units in sorted(amounts.items()) if units)
+

@@ -1,0 +1,250 @@
+"""Trading: an order meets the book (DESIGN section 5). Price, then time; at the maker's price.
+
+`Floor` keeps orders, books and funds of a shard consistent: each of its methods changes all three and writes the event.
+"""
+
+from sortedcontainers import SortedDict
+
+from exchange.domain.commands import SelfTradePrevention, Side
+from exchange.domain.events import (
+    CancelReason,
+    Event,
+    OrderCancelled,
+    OrderReduced,
+    ReduceReason,
+    Trade,
+)
+from exchange.domain.limits import COMMAND_EVENTS_MAX
+from exchange.domain.money import fee_of, notional_of, resting_hold
+from exchange.domain.units import name_of
+from exchange.reference.book import Book, Order, meets
+from exchange.reference.funds import Funds
+
+STEP_EVENTS_MAX = 2
+"""Most events of one step of matching: both orders of a self-trade end in one each."""
+CLOSING_EVENTS_MAX = 1
+"""The cancel of the taker's rest."""
+
+
+class Floor:
+    """Open orders of a shard, by every name that they have, with the books they stand in and the funds that back them."""
+
+    def __init__(self, shard: int) -> None:
+        self.shard = shard
+        self.books: SortedDict[int, Book] = SortedDict()
+        self.funds = Funds()
+        self.orders: SortedDict[int, Order] = SortedDict()
+        self.orders_of: dict[int, SortedDict[int, Order]] = {}
+        self.by_client_order_id: dict[tuple[int, int], Order] = {}
+        self.last_order = 0
+        self.last_trade = 0
+        self.events: list[Event] = []
+
+    # --- names ------------------------------------------------------------------------------------------------------
+
+    def next_order_id(self) -> int:
+        self.last_order += 1
+        return name_of(self.shard, self.last_order)
+
+    def next_market_seq(self, market: int) -> int:
+        book = self.books[market]
+        book.market_seq += 1
+        return book.market_seq
+
+    # --- orders -----------------------------------------------------------------------------------------------------
+
+    def rest(self, order: Order) -> None:
+        """Put an open order into its book; of what is held for it, release what resting does not need."""
+        self.books[order.market].add(order)
+        self.orders[order.order_id] = order
+        self.orders_of.setdefault(order.account, SortedDict())[order.order_id] = order
+        if order.client_order_id:
+            self.by_client_order_id[order.account, order.client_order_id] = order
+        self.adjust_hold(order)
+
+    def leave(self, order: Order) -> None:
+        """Take an order out of its book, with its hold unchanged."""
+        self.books[order.market].remove(order)
+        del self.orders[order.order_id]
+        del self.orders_of[order.account][order.order_id]
+        if not self.orders_of[order.account]:
+            del self.orders_of[order.account]
+        if order.client_order_id:
+            del self.by_client_order_id[order.account, order.client_order_id]
+
+    def adjust_hold(self, order: Order) -> None:
+        """Hold for an order exactly what it needs as a maker with what is open of it (invariant I-03)."""
+        asset, needed = self.hold_needed(order)
+        self.funds.hold(order.account, asset, needed - order.held_units)
+        order.held_units = needed
+
+    def hold_needed(self, order: Order) -> tuple[int, int]:
+        """Return the asset and the units that the order needs while it rests."""
+        return resting_hold(
+            self.books[order.market].market,
+            order.side,
+            order.price_ticks,
+            order.open_lots,
+            order.maker_fee_ppm,
+            order.maker_prepaid_ppm,
+        )
+
+    def reduce(self, order: Order, lots: int, reason: ReduceReason, command: int = 0) -> None:
+        """Take fewer lots off a resting order than are open; it keeps its place."""
+        order.open_lots -= lots
+        self.adjust_hold(order)
+        self._write_reduced(order, lots, reason, command)
+
+    def cancel(self, order: Order, reason: CancelReason, command: int = 0) -> None:
+        """End a resting order."""
+        self.leave(order)
+        self.end(order, reason, command)
+
+    def end(self, order: Order, reason: CancelReason, command: int = 0) -> None:
+        """End an order that is not in the book: release its hold and write what was open as cancelled."""
+        cancelled_lots, order.open_lots = order.open_lots, 0
+        self.adjust_hold(order)
+        self.events.append(
+            OrderCancelled(
+                command=command,
+                account=order.account,
+                account_seq=self.funds.next_seq(order.account),
+                market=order.market,
+                market_seq=self.next_market_seq(order.market),
+                order_id=order.order_id,
+                cancelled_lots=cancelled_lots,
+                reason=reason,
+            )
+        )
+
+    # --- matching ---------------------------------------------------------------------------------------------------
+
+    def execute(self, taker: Order, may_rest: bool) -> None:
+        """Trade an order whose hold is taken and whose acceptance or replacement is the last event, then rest or end it."""
+        reason = self._match(taker, len(self.events) - 1)
+        if taker.open_lots == 0:
+            self.adjust_hold(taker)
+        elif reason is not None:
+            self.end(taker, reason)
+        elif may_rest:
+            self.rest(taker)
+        else:
+            self.end(taker, CancelReason.IMMEDIATE_OR_CANCEL)
+
+    def fillable(self, taker: Order) -> bool:
+        """Return whether the order would trade in full at once: what fill-or-kill asks."""
+        events, missing_lots = 1, taker.open_lots
+        for maker in self.books[taker.market].orders(taker.side.opposite):
+            if not meets(taker.side, taker.price_ticks, maker.price_ticks) or not _may_step(events):
+                return False
+            events += 1
+            if maker.account != taker.account or taker.self_trade_prevention == SelfTradePrevention.NONE:
+                missing_lots -= min(missing_lots, maker.open_lots)
+            elif taker.self_trade_prevention != SelfTradePrevention.CANCEL_MAKER:
+                return False
+            if missing_lots == 0:
+                return True
+        return False
+
+    def _match(self, taker: Order, first_event: int) -> CancelReason | None:
+        """Trade until the order is filled, meets nothing, or must stop; return why its rest must be cancelled."""
+        book = self.books[taker.market]
+        while taker.open_lots:
+            maker = book.first(taker.side.opposite)
+            if maker is None or not meets(taker.side, taker.price_ticks, maker.price_ticks):
+                return None
+            if not _may_step(len(self.events) - first_event):
+                return CancelReason.MATCH_LIMIT
+            if maker.account != taker.account or taker.self_trade_prevention == SelfTradePrevention.NONE:
+                self._trade(taker, maker)
+            elif self._prevent_self_trade(taker, maker):
+                return CancelReason.SELF_TRADE
+        return None
+
+    def _prevent_self_trade(self, taker: Order, maker: Order) -> bool:
+        """Do to the maker what the taker's mode says; return whether the rest of the taker is cancelled."""
+        mode = taker.self_trade_prevention
+        if mode == SelfTradePrevention.CANCEL_TAKER:
+            return True
+        if mode in (SelfTradePrevention.CANCEL_MAKER, SelfTradePrevention.CANCEL_BOTH):
+            self.cancel(maker, CancelReason.SELF_TRADE)
+            return mode == SelfTradePrevention.CANCEL_BOTH
+        lots = min(taker.open_lots, maker.open_lots)
+        if maker.open_lots == lots:
+            self.cancel(maker, CancelReason.SELF_TRADE)
+        else:
+            self.reduce(maker, lots, ReduceReason.SELF_TRADE)
+        if taker.open_lots == lots:
+            return True
+        taker.open_lots -= lots
+        self._write_reduced(taker, lots, ReduceReason.SELF_TRADE, 0)
+        return False
+
+    def _trade(self, taker: Order, maker: Order) -> None:
+        book = self.books[taker.market]
+        lots = min(taker.open_lots, maker.open_lots)
+        notional = notional_of(book.market, maker.price_ticks, lots)
+        maker_fee, maker.maker_prepaid_ppm = fee_of(notional, maker.maker_fee_ppm, maker.maker_prepaid_ppm)
+        taker_fee, taker.taker_prepaid_ppm = fee_of(notional, taker.taker_fee_ppm, taker.taker_prepaid_ppm)
+        for order, fee in ((maker, maker_fee), (taker, taker_fee)):
+            order.open_lots -= lots
+            order.filled_lots += lots
+            self._settle(order, book, lots, notional, fee)
+        # A maker's hold is what its fills cost to the unit, so nothing is left to release; a taker's rest is released
+        # when it comes to rest or to its end.
+        if maker.open_lots == 0:
+            self.leave(maker)
+        self.last_trade += 1
+        book.last_price_ticks = maker.price_ticks
+        self.events.append(
+            Trade(
+                market=taker.market,
+                market_seq=self.next_market_seq(taker.market),
+                trade_id=name_of(self.shard, self.last_trade),
+                price_ticks=maker.price_ticks,
+                quantity_lots=lots,
+                taker_side=taker.side,
+                maker_order_id=maker.order_id,
+                taker_order_id=taker.order_id,
+                maker_account=maker.account,
+                maker_account_seq=self.funds.next_seq(maker.account),
+                taker_account=taker.account,
+                taker_account_seq=self.funds.next_seq(taker.account),
+                maker_fee_quote_units=maker_fee,
+                taker_fee_quote_units=taker_fee,
+            )
+        )
+
+    def _settle(self, order: Order, book: Book, lots: int, notional: int, fee: int) -> None:
+        """Pay for one side of a trade from its hold, and credit it with what it bought or earned."""
+        base_asset, quote_asset = book.market.base_asset, book.market.quote_asset
+        base_units = lots * book.market.base_units_per_lot
+        if order.side is Side.BUY:
+            order.held_units -= notional + fee
+            self.funds.spend(order.account, quote_asset, notional + fee)
+            self.funds.credit(order.account, base_asset, base_units)
+        else:
+            order.held_units -= base_units
+            self.funds.spend(order.account, base_asset, base_units)
+            self.funds.credit(order.account, quote_asset, notional - fee)
+        self.funds.collect(quote_asset, fee)
+
+    def _write_reduced(self, order: Order, lots: int, reason: ReduceReason, command: int) -> None:
+        self.events.append(
+            OrderReduced(
+                command=command,
+                account=order.account,
+                account_seq=self.funds.next_seq(order.account),
+                market=order.market,
+                market_seq=self.next_market_seq(order.market),
+                order_id=order.order_id,
+                reduced_lots=lots,
+                open_lots=order.open_lots,
+                reason=reason,
+            )
+        )
+
+
+def _may_step(events: int) -> bool:
+    """Return whether a command that has caused so many events may meet one more maker."""
+    return events + STEP_EVENTS_MAX + CLOSING_EVENTS_MAX <= COMMAND_EVENTS_MAX

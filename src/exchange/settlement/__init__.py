@@ -1,0 +1,1 @@
+"""From executions to settled money: folds execution frames into balances and checks that they add up."""

@@ -1,0 +1,1 @@
+"""The only place where bytes get a meaning: strict decoding, frames, hashes, checkpoints."""
