@@ -11,6 +11,7 @@ class Side(IntEnum):
 
     @property
     def opposite(self) -> "Side":
+        """The side that this one trades with."""
         return Side.SELL if self is Side.BUY else Side.BUY
 
 

@@ -52,7 +52,7 @@ class ParsedLink(Record, frozen=True):
 
 
 class ParsedOperation(Record, frozen=True):
-    """A signed operation; None where malformed; `body_digest` is SHA-256 of its actions, whatever its sequence number."""
+    """A signed operation, None where malformed; `body_digest` does not cover its sequence number."""
 
     signed: SignedOperation
     operation: Operation | None

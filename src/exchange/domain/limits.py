@@ -43,4 +43,4 @@ TIMERS_MAX: Final = 65_536
 LINK_DIGESTS_MAX: Final = 1_024
 """Links whose digests a receiver keeps. A sender has no more than this many links unanswered."""
 EXECUTION_FRAME_BYTES_MAX: Final = 32 * 1024 * 1024
-"""No frame is larger: ENTRY_EVENTS_MAX plus one command's events plus one per batch and command, below 200 bytes each."""
+"""No frame is larger: ENTRY_EVENTS_MAX, one command's events, and one per batch and command, of 200 bytes at most."""

@@ -76,10 +76,12 @@ _TAG = re.compile(r"[a-z0-9-]{1,32}")
 
 
 def symbol_is_valid(symbol: str) -> bool:
+    """Return whether a market or an asset may have this symbol."""
     return _SYMBOL.fullmatch(symbol) is not None
 
 
 def tag_is_valid(tag: str) -> bool:
+    """Return whether a shard's keys on the bus may have this hash tag."""
     return _TAG.fullmatch(tag) is not None
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A frozen value whose class has the name, and whose fields have the names and order, of a message in proto/clob/v1.
+    """A frozen value whose class, fields and their order have the names of a message in proto/clob/v1.
 
     Fields are documented there, with unit, bounds and the meaning of zero. Integers, strings, bytes, tuples of these.
     """

@@ -15,7 +15,7 @@ class StopReason(StrEnum):
 
 
 class EngineStop(Exception):  # noqa: N818 - it is no error of the caller's; it is the engine's last word
-    """The engine cannot answer the entry, and no later one. Its state must be thrown away; the entry is the evidence."""
+    """The engine cannot answer the entry, nor a later one. Throw its state away; the entry is the evidence."""
 
     def __init__(self, reason: StopReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")

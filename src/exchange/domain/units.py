@@ -24,7 +24,7 @@ def ceil_div(dividend: int, divisor: int) -> int:
 
 
 def name_of(shard: int, counter: int) -> int:
-    """Return the order_id or trade_id of a shard's counter: birth shard in 12 bits, counter in 52 (DESIGN section 3)."""
+    """Return the order_id or trade_id of a shard's counter: birth shard in 12 bits, counter in 52."""
     assert 0 < shard <= SHARD_MAX
     assert 0 < counter < 1 << COUNTER_BITS
     return shard << COUNTER_BITS | counter

@@ -1,4 +1,4 @@
-"""The port that every engine satisfies. All of it is bytes and plain numbers, so that an engine in any language fits."""
+"""The port that every engine satisfies: bytes and plain numbers only, so that an engine in any language fits."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol

@@ -198,9 +198,7 @@ def make_genesis(environment: str, shard: int, settings: ShardSettings = DEFAULT
         shard=shard,
         rules=1,
         settings=settings,
-        operators=tuple(
-            OperatorKey(role, public_key_of(operator_seed(environment, role))) for role in OperatorRole
-        ),
+        operators=tuple(OperatorKey(role, public_key_of(operator_seed(environment, role))) for role in OperatorRole),
     )
 
 
@@ -210,4 +208,5 @@ def operator_seed(environment: str, role: OperatorRole) -> bytes:
 
 
 def seed_of(environment: str, name: str) -> bytes:
+    """Return the private key of that name, the same in every venue of the environment."""
     return hashlib.sha256(f"local venue {environment} {name}".encode()).digest()

@@ -12,7 +12,7 @@ from exchange.domain.units import PPM, PRICE_TICKS_MAX, ceil_div
 
 @dataclass(slots=True, eq=False)
 class Order:
-    """An order from its acceptance to its end. `held_units` is what the funds hold for it, quote to buy, base to sell."""
+    """An order from its acceptance to its end; `held_units` are held for it, of quote to buy, of base to sell."""
 
     order_id: int
     client_order_id: int
@@ -45,6 +45,7 @@ class Book:
 
     @property
     def state(self) -> MarketState:
+        """What traders may do now."""
         return MarketState(self.market.state)
 
     def add(self, order: Order) -> None:
@@ -52,6 +53,7 @@ class Book:
         self.levels[order.side].setdefault(_key(order.side, order.price_ticks), {})[order.order_id] = order
 
     def remove(self, order: Order) -> None:
+        """Take an order out; its price must be the one that it was added with."""
         level = self.levels[order.side]
         key = _key(order.side, order.price_ticks)
         del level[key][order.order_id]

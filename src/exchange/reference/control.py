@@ -111,9 +111,7 @@ class Control:
         self.asset_symbols = {asset.symbol for asset in state.assets}
         self.market_symbols = {market.symbol: market.market for market in state.markets}
         self.tags = {entry.tag for entry in state.shards}
-        self.purses = {
-            owner.account: Purse(owner.account_seq, amounts_in(owner.balances)) for owner in state.treasury
-        }
+        self.purses = {owner.account: Purse(owner.account_seq, amounts_in(owner.balances)) for owner in state.treasury}
         self.totals = {totals.asset: totals for totals in state.totals}
         self.withdrawals = {withdrawal.withdrawal: withdrawal for withdrawal in state.withdrawals}
         self.requests = {request.request_id: request for request in state.requests}
@@ -477,9 +475,7 @@ class Control:
         require(deposited <= AMOUNT_UNITS_MAX, RejectReason.DEPOSITS_TOO_LARGE)
         self.totals[action.asset] = AssetTotals(action.asset, deposited, totals.withdrawn_units)
         self._credit(action.account, action.asset, action.amount_units)
-        self._write(
-            Deposited(action.account, self._next_seq(action.account), action.asset, action.amount_units)
-        )
+        self._write(Deposited(action.account, self._next_seq(action.account), action.asset, action.amount_units))
         for shard, units in self._allocation(action).items():
             self._send(0, action.account, action.asset, units, shard)
 

@@ -46,12 +46,15 @@ class Nonces:
         self._of_key: dict[bytes, int] = {}
 
     def get(self, key_id: bytes, nonce: int) -> LiveNonce | None:
+        """Return what is remembered of a nonce."""
         return self._live.get((key_id, nonce))
 
     def count(self, key_id: bytes) -> int:
+        """Return how many live nonces the key has."""
         return self._of_key.get(key_id, 0)
 
     def remember(self, live: LiveNonce) -> None:
+        """Burn a nonce until its batch has expired."""
         self._live[live.key_id, live.nonce] = live
         self._by_expiry.add((live.valid_until_ms, live.key_id, live.nonce))
         self._of_key[live.key_id] = self.count(live.key_id) + 1
@@ -66,6 +69,7 @@ class Nonces:
                 del self._of_key[key_id]
 
     def export(self) -> tuple[LiveNonce, ...]:
+        """Return all live nonces, by key and nonce."""
         return tuple(self._live[name] for name in sorted(self._live))
 
 
@@ -96,6 +100,7 @@ class Core:
             self.links_out[out.to_shard] = Outgoing(out.last_sequence, amounts_in(out.sent))
 
     def export(self) -> ShardCore:
+        """Return the state as a value."""
         return ShardCore(
             genesis=self.genesis,
             n=self.n,
@@ -199,7 +204,9 @@ class Core:
         if rules <= self.rules:
             return RejectReason.RULES_WOULD_NOT_RISE
         if rules > RULES_MAX:
-            raise EngineStop(StopReason.UNKNOWN_RULES, f"rules {rules} were raised; this program knows 1 .. {RULES_MAX}")
+            raise EngineStop(
+                StopReason.UNKNOWN_RULES, f"rules {rules} were raised; this program knows 1 .. {RULES_MAX}"
+            )
         self.rules = rules
         return None
 
@@ -258,7 +265,9 @@ def genesis_core(genesis: Genesis, genesis_hash: bytes) -> ShardCore:
         ValueError: the genesis lacks a role's key, or a key is not one that may be registered.
     """
     if [operator.role for operator in genesis.operators] != sorted(OperatorRole):
-        raise ValueError("GENESIS_OPERATORS: a genesis names the keys of the roles treasury, market, recovery, in order")
+        raise ValueError(
+            "GENESIS_OPERATORS: a genesis names the keys of the roles treasury, market, recovery, in order"
+        )
     for operator in genesis.operators:
         if refusal := key_refusal(operator.public_key):
             raise ValueError(f"GENESIS_OPERATORS: the key of role {operator.role} is refused: {refusal}")
@@ -272,10 +281,10 @@ def genesis_core(genesis: Genesis, genesis_hash: bytes) -> ShardCore:
 
 
 def amounts_in(amounts: tuple[AssetAmount, ...]) -> dict[int, int]:
+    """Return units by asset."""
     return {amount.asset: amount.amount_units for amount in amounts}
 
 
 def amounts_out(amounts: dict[int, int]) -> tuple[AssetAmount, ...]:
     """Return the amounts by asset; assets with nothing are left out."""
     return tuple(AssetAmount(asset, units) for asset, units in sorted(amounts.items()) if units)
-

@@ -19,13 +19,14 @@ class Account:
 
 
 class Funds:
-    """Accounts by number, made when they are first named. Units never appear or vanish here: every debit is a credit."""
+    """Accounts by number, made when they are first named. Whoever debits one credits another with the same units."""
 
     def __init__(self) -> None:
         self.accounts: dict[int, Account] = {}
         self.fees: dict[int, int] = {}
 
     def account(self, account: int) -> Account:
+        """Return the account."""
         return self.accounts.setdefault(account, Account())
 
     def next_seq(self, account: int) -> int:
@@ -35,15 +36,18 @@ class Funds:
         return owner.account_seq
 
     def free(self, account: int, asset: int) -> int:
+        """Return the units that no order holds."""
         balance = self.account(account).balances.get(asset)
         return balance.free_units if balance else 0
 
     def credit(self, account: int, asset: int, units: int) -> None:
+        """Add free units."""
         balance = self._balance(account, asset)
         balance.free_units += units
         invariant(balance.free_units + balance.locked_units <= AMOUNT_UNITS_MAX, "I-02", "a balance reached 2^63")
 
     def debit(self, account: int, asset: int, units: int) -> None:
+        """Take free units, to be credited elsewhere; the caller has checked that they are there."""
         balance = self._balance(account, asset)
         balance.free_units -= units
         invariant(balance.free_units >= 0, "I-02", "free funds fell below zero")

@@ -27,7 +27,7 @@ CLOSING_EVENTS_MAX = 1
 
 
 class Floor:
-    """Open orders of a shard, by every name that they have, with the books they stand in and the funds that back them."""
+    """Open orders of a shard by every name that they have, the books they stand in, the funds that back them."""
 
     def __init__(self, shard: int) -> None:
         self.shard = shard
@@ -43,10 +43,12 @@ class Floor:
     # --- names ------------------------------------------------------------------------------------------------------
 
     def next_order_id(self) -> int:
+        """Return the name of the next order."""
         self.last_order += 1
         return name_of(self.shard, self.last_order)
 
     def next_market_seq(self, market: int) -> int:
+        """Return the next sequence number of the market's events."""
         book = self.books[market]
         book.market_seq += 1
         return book.market_seq
@@ -120,7 +122,7 @@ class Floor:
     # --- matching ---------------------------------------------------------------------------------------------------
 
     def execute(self, taker: Order, may_rest: bool) -> None:
-        """Trade an order whose hold is taken and whose acceptance or replacement is the last event, then rest or end it."""
+        """Trade an order, then rest or end it; its hold is taken, its acceptance or replacement is the last event."""
         reason = self._match(taker, len(self.events) - 1)
         if taker.open_lots == 0:
             self.adjust_hold(taker)

@@ -58,6 +58,7 @@ class Sender:
 
 
 def require(rule: bool, reason: RejectReason) -> None:
+    """Refuse unless the rule holds."""
     if not rule:
         raise Refused(reason)
 

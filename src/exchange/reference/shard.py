@@ -186,6 +186,7 @@ class Shard:
             rest = self._cancel_some(self.pending.pop(0), PENDING_EVENTS_MAX)
             if rest is not None:
                 self.pending.insert(0, rest)
+                return
 
     def _start_cancel_all(self, pending: PendingCancelAll, events_max: int) -> None:
         rest = self._cancel_some(pending, events_max)
@@ -193,9 +194,10 @@ class Shard:
             self.pending.append(rest)
 
     def _cancel_some(self, pending: PendingCancelAll, events_max: int) -> PendingCancelAll | None:
-        """Cancel orders of a mass cancel, oldest first, until the entry has `events_max` events; return what is left."""
+        """Cancel orders, oldest first, until the entry has `events_max` events; return what is left to do."""
         reason = CancelReason.OPERATOR if pending.by_operator else CancelReason.CANCEL_ALL
-        concerned = self.floor.orders_of.get(pending.account, {}) if pending.account else self.floor.orders
+        of_account = self.floor.orders_of.get(pending.account, SortedDict())
+        concerned = of_account if pending.account else self.floor.orders
         cancelled = pending.cancelled_orders
         for order in [order for order in concerned.values() if self._is_concerned(pending, order)]:
             if len(self.floor.events) >= events_max - 1:
@@ -214,7 +216,7 @@ class Shard:
         return None
 
     def _is_concerned(self, pending: PendingCancelAll, order: Order) -> bool:
-        """Return whether a mass cancel ends this order. A trader's own leaves halted markets alone, as a cancel would."""
+        """Return whether a mass cancel ends this order; a trader's own leaves halted markets alone, as a cancel does."""
         return (
             order.order_id <= pending.last_order_id
             and pending.market in (0, order.market)
