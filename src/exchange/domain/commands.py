@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 
+from exchange.domain.control import OpenAccount, RegisterKey, RevokeKey
 from exchange.domain.record import Record
 
 
@@ -95,6 +96,9 @@ Command = (
     | ReleaseFunds
     | AllocateFunds
     | RequestWithdrawal
+    | RegisterKey
+    | RevokeKey
+    | OpenAccount
 )
 
 

@@ -1,4 +1,4 @@
-"""Requests to shard 0 about users, accounts and keys (proto/clob/v1/control.proto)."""
+"""Users, accounts and keys: what is asked of shard 0 (proto/clob/v1/control.proto)."""
 
 from exchange.domain.record import Record
 
@@ -26,9 +26,6 @@ class OpenAccount(Record, frozen=True):
     user: int = 0
 
 
-ControlAction = RegisterKey | RevokeKey | OpenAccount
-
-
 class ControlRequest(Record, frozen=True):
     request_id: bytes = b""
-    action: ControlAction = OpenAccount()
+    register_key: RegisterKey = RegisterKey()

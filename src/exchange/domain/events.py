@@ -124,6 +124,8 @@ class CancelAllAccepted(Record, frozen=True):
 class CancelAllDone(Record, frozen=True):
     cancel_all_id: int = 0
     cancelled_orders: int = 0
+    account: int = 0
+    account_seq: int = 0
 
 
 class FundsCredited(Record, frozen=True):
@@ -156,6 +158,7 @@ class OperationResult(Record, frozen=True):
     operation: int = 0
     reason: int = 0
     repeat_n: int = 0
+    repeated: bool = False
 
 
 class ActionRejected(Record, frozen=True):
@@ -227,6 +230,7 @@ class UserCreated(Record, frozen=True):
 class AccountOpened(Record, frozen=True):
     user: int = 0
     account: int = 0
+    command: int = 0
 
 
 class KeyRegistered(Record, frozen=True):
@@ -234,10 +238,12 @@ class KeyRegistered(Record, frozen=True):
     public_key: bytes = b""
     user: int = 0
     account: int = 0
+    command: int = 0
 
 
 class KeyRevoked(Record, frozen=True):
     key_id: bytes = b""
+    command: int = 0
 
 
 class Deposited(Record, frozen=True):

@@ -4,7 +4,7 @@
 """
 
 from exchange.domain.commands import Batch, SignedBatch
-from exchange.domain.control import ControlRequest, Registration
+from exchange.domain.control import ControlRequest
 from exchange.domain.events import Event
 from exchange.domain.operations import Link, Operation, SignedLink, SignedOperation
 from exchange.domain.record import Record
@@ -56,15 +56,15 @@ class ParsedOperation(Record, frozen=True):
 
     signed: SignedOperation
     operation: Operation | None
+    digest: bytes
     body_digest: bytes
 
 
 class ParsedRequest(Record, frozen=True):
-    """A control request; `body_digest` is SHA-256 of its action; `registration` is None unless it is a valid one."""
+    """A control request; `body_digest` is SHA-256 of its registration with the proof."""
 
     request: ControlRequest
     body_digest: bytes
-    registration: Registration | None
 
 
 class Entry(Record, frozen=True):

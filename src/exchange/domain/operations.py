@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 
+from exchange.domain.control import OpenAccount, RegisterKey, RevokeKey
 from exchange.domain.markets import Asset, Market, ShardSettings
 from exchange.domain.record import Record
 
@@ -89,6 +90,9 @@ OperatorAction = (
     | DefineShard
     | Deposit
     | CloseWithdrawal
+    | RegisterKey
+    | RevokeKey
+    | OpenAccount
 )
 
 ROLE_OF_ACTION: dict[type, OperatorRole | None] = {
@@ -104,6 +108,9 @@ ROLE_OF_ACTION: dict[type, OperatorRole | None] = {
     DefineShard: OperatorRole.MARKET,
     Deposit: OperatorRole.TREASURY,
     CloseWithdrawal: OperatorRole.TREASURY,
+    RegisterKey: OperatorRole.TREASURY,
+    RevokeKey: OperatorRole.TREASURY,
+    OpenAccount: OperatorRole.TREASURY,
 }
 """Role that may sign an action; None: every role, for itself (DESIGN section 4, roles of operator keys)."""
 

@@ -8,6 +8,7 @@ class OperatorKey(Record, frozen=True):
     role: int = 0
     public_key: bytes = b""
     last_sequence: int = 0
+    last_digest: bytes = b""
 
 
 class Genesis(Record, frozen=True):

@@ -6,15 +6,13 @@ from exchange.domain.commands import Side
 from exchange.domain.events import Event
 from exchange.domain.frames import FORMAT, ExecutionFrame
 from exchange.domain.state import ControlState, Genesis, ShardCore, ShardState
-from exchange.domain.stops import EngineStop
 from exchange.domain.units import CONTROL_SHARD
 from exchange.engine.port import Level, OpenOrder, RawEntry
 from exchange.reference.control import Control
 from exchange.reference.core import genesis_core
 from exchange.reference.shard import Shard
 from exchange.wire.checkpoint import read_control_checkpoint, read_shard_checkpoint, write_checkpoint
-from exchange.wire.entries import check_format, parse_entry
-from exchange.wire.errors import UnknownFormatError
+from exchange.wire.entries import check_format, parse_entry, read_registration
 from exchange.wire.hashing import chain_hash, genesis_hash, input_hash, state_hash
 from exchange.wire.messages import decode, encode
 
@@ -42,7 +40,8 @@ class _Chained:
         self._check_running()
         try:
             return [self._apply_one(entry) for entry in entries]
-        except (EngineStop, UnknownFormatError) as stop:
+        except Exception as stop:
+            # Whatever it was, the state may be half way through an entry: nobody may go on from it.
             self._stopped = stop
             raise
 
@@ -122,7 +121,7 @@ class ReferenceControl(_Chained):
     """Shard 0 on the reference, the only engine that it has."""
 
     def __init__(self, state: ControlState) -> None:
-        self._control = Control(state)
+        self._control = Control(state, read_registration)
         super().__init__(self._control)
 
     def state(self) -> ControlState:

@@ -7,10 +7,11 @@ itself, for it has the keys. It does not trade; what it moves to other shards it
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
 from sortedcontainers import SortedDict
 
 from exchange.domain.commands import AllocateFunds, Command, RequestWithdrawal
-from exchange.domain.control import ControlRequest, OpenAccount, RegisterKey, Registration, RevokeKey
+from exchange.domain.control import OpenAccount, RegisterKey, Registration, RevokeKey
 from exchange.domain.events import (
     AccountOpened,
     ActionRejected,
@@ -75,6 +76,7 @@ from exchange.domain.state import (
     TreasuryAccount,
     UserState,
 )
+from exchange.domain.stops import invariant
 from exchange.domain.units import AMOUNT_UNITS_MAX, SHARD_MAX
 from exchange.reference.core import Core, amounts_in, amounts_out
 from exchange.reference.orders import Refused, require
@@ -96,8 +98,14 @@ class Purse:
 class Control:
     """The state of shard 0, and what it does with entries, one after another."""
 
-    def __init__(self, state: ControlState) -> None:
-        """Load a state: one that was exported, or `genesis_core` and nothing else."""
+    def __init__(self, state: ControlState, read_registration: Callable[[bytes], Registration | None]) -> None:
+        """Load a state: one that was exported, or `genesis_core` and nothing else.
+
+        Args:
+            state: the state.
+            read_registration: gives the payload of a SignedRegistration its meaning; None where it has none.
+        """
+        self.read_registration = read_registration
         self.core = Core(state.core)
         self.last_user = state.last_user
         self.last_account = state.last_account
@@ -176,6 +184,7 @@ class Control:
     def _credit(self, account: int, asset: int, units: int) -> None:
         balances = self.purses.setdefault(account, Purse()).balances
         balances[asset] = balances.get(asset, 0) + units
+        invariant(balances[asset] <= AMOUNT_UNITS_MAX, "I-02", "a balance of the treasury reached 2^63")
 
     def _debit(self, account: int, asset: int, units: int) -> None:
         """Take free funds of an account.
@@ -212,11 +221,11 @@ class Control:
         if result.reason or result.repeat_n:
             return
         assert parsed.batch is not None
+        account, key = parsed.batch.account, self.keys[parsed.signed.key_id]
         for number, command in enumerate(parsed.batch.commands, 1):
-            account = parsed.batch.account
             try:
                 require(len(self.events) < ENTRY_EVENTS_MAX, RejectReason.FRAME_EVENT_LIMIT)
-                self._apply_command(number, account, command)
+                self._apply_command(number, key, account, command)
             except Refused as refused:
                 self._write(
                     CommandRejected(
@@ -245,7 +254,7 @@ class Control:
             return RejectReason.ACCOUNT_NOT_OF_KEY
         return None
 
-    def _apply_command(self, number: int, account: int, command: Command) -> None:
+    def _apply_command(self, number: int, key: KeyState, account: int, command: Command) -> None:
         match command:
             case AllocateFunds():
                 _check_amount(command.amount_units)
@@ -254,6 +263,9 @@ class Control:
                 self._send(number, account, command.asset, command.amount_units, command.to_shard)
             case RequestWithdrawal():
                 self._request_withdrawal(number, account, command)
+            case RegisterKey() | RevokeKey() | OpenAccount():
+                require(key.account == 0, RejectReason.KEY_SCOPE_TOO_NARROW)
+                self._change_user(command, key.user, number)
             case _:
                 raise Refused(RejectReason.NOT_FOR_THIS_SHARD)
 
@@ -305,69 +317,89 @@ class Control:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _apply_request(self, place: int, parsed: ParsedRequest) -> None:
-        """Register or revoke a key, open an account; once per request id. What was refused may be asked again."""
+        """Make a new user with an account and a key, once per request id. What was refused may be asked again."""
         request = parsed.request
-        known_request = self.requests.get(request.request_id)
-        if known_request is not None:
-            same = known_request.digest == parsed.body_digest
-            reason = 0 if same else RejectReason.REQUEST_ID_REUSED
-            self._write(RequestResult(place, reason, known_request.n if same else 0))
+        if (repeated := self._answered(request.request_id, parsed.body_digest)) is not None:
+            self._write(RequestResult(place, *repeated))
             return
         try:
-            act = self._checked_request(request, parsed.registration)
+            registration = self._checked_registration(request.register_key)
+            names_nobody = registration.user == 0 and registration.account == 0
+            require(names_nobody, RejectReason.INVALID_REGISTRATION)
         except Refused as refused:
             self._write(RequestResult(place, refused.reason))
             return
-        self.requests[request.request_id] = AnsweredRequest(request.request_id, parsed.body_digest, self.core.n)
+        self._answer(request.request_id, parsed.body_digest)
         self._write(RequestResult(place))
-        act()
+        self.last_user += 1
+        self.users[self.last_user] = ()
+        self._write(UserCreated(self.last_user))
+        self._open_account(self.last_user)
+        self._register(registration.public_key, self.last_user, account=0)
 
-    def _checked_request(self, request: ControlRequest, registration: Registration | None) -> Callable[[], None]:
-        """Return what the request does, once all of its rules are known to hold."""
-        match request.action:
-            case RegisterKey(signed):
-                if registration is None:
-                    raise Refused(RejectReason.INVALID_REGISTRATION)
-                require(key_refusal(registration.public_key) is None, RejectReason.INVALID_PUBLIC_KEY)
-                covered = signed_bytes(SignedKind.REGISTER, self.core.environment, signed.payload)
-                proven = verify_one(registration.public_key, covered, signed.signature)
-                require(proven, RejectReason.BAD_SIGNATURE)
-                require(key_id_of(registration.public_key) not in self.keys, RejectReason.KEY_EXISTS)
-                require(registration.user == 0 or registration.user in self.users, RejectReason.UNKNOWN_USER)
-                owner = self.user_of.get(registration.account, 0)
-                belongs = registration.account == 0 or (owner != 0 and owner == registration.user)
+    def _answered(self, request_id: bytes, digest: bytes) -> tuple[int, int] | None:
+        """Return reason and position of the answer that a request id already has; None: it has none."""
+        answered = self.requests.get(request_id)
+        if answered is None:
+            return None
+        return (0, answered.n) if answered.digest == digest else (RejectReason.REQUEST_ID_REUSED, 0)
+
+    def _answer(self, request_id: bytes, digest: bytes) -> None:
+        self.requests[request_id] = AnsweredRequest(request_id, digest, self.core.n)
+
+    # --- users, accounts and keys -----------------------------------------------------------------------------------
+
+    def _checked_registration(self, action: RegisterKey) -> Registration:
+        """Return what is registered: a key that may be, and whose private key its sender holds."""
+        signed = action.registration
+        registration = self.read_registration(signed.payload)
+        if registration is None:
+            raise Refused(RejectReason.INVALID_REGISTRATION)
+        require(key_refusal(registration.public_key) is None, RejectReason.INVALID_PUBLIC_KEY)
+        covered = signed_bytes(SignedKind.REGISTER, self.core.environment, signed.payload)
+        require(verify_one(registration.public_key, covered, signed.signature), RejectReason.BAD_SIGNATURE)
+        require(key_id_of(registration.public_key) not in self.keys, RejectReason.KEY_EXISTS)
+        return registration
+
+    def _change_user(self, action: RegisterKey | RevokeKey | OpenAccount, by_user: int, command: int = 0) -> None:
+        """Register or revoke a key, or open an account, of a user that exists.
+
+        Args:
+            action: what to do.
+            by_user: user whose key asks for it, who sees no other user; 0: the exchange asks, for any user.
+            command: place of the command; 0: an operation.
+        """
+        match action:
+            case RegisterKey():
+                registration = self._checked_registration(action)
+                self._check_user(registration.user, by_user)
+                belongs = registration.account == 0 or self.user_of.get(registration.account) == registration.user
                 require(belongs, RejectReason.UNKNOWN_ACCOUNT)
-                return lambda: self._register(registration)
+                self._register(registration.public_key, registration.user, registration.account, command)
             case RevokeKey(key_id):
-                require(key_id in self.keys, RejectReason.UNKNOWN_KEY)
-                require(not self.keys[key_id].revoked, RejectReason.KEY_REVOKED)
-                return lambda: self._revoke(key_id)
+                key = self.keys.get(key_id)
+                if key is None or by_user not in (0, key.user):
+                    raise Refused(RejectReason.UNKNOWN_KEY)
+                require(not key.revoked, RejectReason.KEY_REVOKED)
+                self.keys[key_id] = msgspec.structs.replace(key, revoked=True)
+                self._write(KeyRevoked(key_id, command))
             case OpenAccount(user):
-                require(user in self.users, RejectReason.UNKNOWN_USER)
-                return lambda: self._open_account(user)
+                self._check_user(user, by_user)
+                self._open_account(user, command)
 
-    def _register(self, registration: Registration) -> None:
-        user = registration.user
-        if user == 0:
-            self.last_user += 1
-            user = self.last_user
-            self.users[user] = ()
-            self._write(UserCreated(user))
-            self._open_account(user)
-        key_id = key_id_of(registration.public_key)
-        self.keys[key_id] = KeyState(key_id, registration.public_key, user, registration.account)
-        self._write(KeyRegistered(key_id, registration.public_key, user, registration.account))
+    def _check_user(self, user: int, by_user: int) -> None:
+        require(user in self.users and by_user in (0, user), RejectReason.UNKNOWN_USER)
 
-    def _revoke(self, key_id: bytes) -> None:
-        key = self.keys[key_id]
-        self.keys[key_id] = KeyState(key.key_id, key.public_key, key.user, key.account, revoked=True)
-        self._write(KeyRevoked(key_id))
+    def _register(self, public_key: bytes, user: int, account: int, command: int = 0) -> None:
+        key_id = key_id_of(public_key)
+        self.keys[key_id] = KeyState(key_id, public_key, user, account)
+        self._write(KeyRegistered(key_id, public_key, user, account, command))
 
-    def _open_account(self, user: int) -> None:
+    def _open_account(self, user: int, command: int = 0) -> None:
         self.last_account += 1
         self.users[user] = (*self.users[user], self.last_account)
         self.user_of[self.last_account] = user
-        self._write(AccountOpened(user, self.last_account))
+        self._write(AccountOpened(user, self.last_account, command))
 
     # --- operations -------------------------------------------------------------------------------------------------
 
@@ -378,17 +410,14 @@ class Control:
             self._write(OperationResult(place, RejectReason.REQUEST_ID_MISSING))
             return
         result = self.core.judge_operation(place, parsed)
-        if result.reason:
+        if result.reason or result.repeated:
             self._write(result)
             return
         assert operation is not None
-        known_request = self.requests.get(operation.request_id)
-        if known_request is not None:
-            same = known_request.digest == parsed.body_digest
-            reason = 0 if same else RejectReason.REQUEST_ID_REUSED
-            self._write(OperationResult(place, reason, known_request.n if same else 0))
+        if (repeated := self._answered(operation.request_id, parsed.body_digest)) is not None:
+            self._write(OperationResult(place, *repeated))
             return
-        self.requests[operation.request_id] = AnsweredRequest(operation.request_id, parsed.body_digest, self.core.n)
+        self._answer(operation.request_id, parsed.body_digest)
         self._write(result)
         role = OperatorRole(operation.role)
         for number, action in enumerate(operation.actions, 1):
@@ -414,6 +443,8 @@ class Control:
                 self._deposit(action)
             case CloseWithdrawal():
                 self._close_withdrawal(action)
+            case RegisterKey() | RevokeKey() | OpenAccount():
+                self._change_user(action, by_user=0)
             case SetShardSettings():
                 require(settings_are_valid(action.settings), RejectReason.INVALID_SETTINGS)
                 self.core.settings = action.settings

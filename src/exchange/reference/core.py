@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
 from sortedcontainers import SortedDict, SortedSet
 
 from exchange.domain.events import BatchResult, LinkResult, OperationResult
@@ -140,9 +141,9 @@ class Core:
     ) -> BatchResult:
         """Return whether a batch is executed, repeats one, or why it is refused (DESIGN section 3, replay protection).
 
-        What is refused before its nonce is remembered leaves no trace: a malformed batch, one for another shard or of
-        no known key, an expired one, which never executes; one valid for too long or beyond the key's nonces, which may
-        be sent again when time has passed. From then on the verdict burns the nonce until the batch has expired.
+        A batch that is refused leaves no trace: it is malformed, for another shard, or of no known key; or expired, so
+        that it never executes; or it may be sent again, when time has passed or the ingress has caught up with shard 0.
+        One that is executed burns its nonce until it has expired, whatever becomes of its commands.
         """
         batch = parsed.batch
         if batch is None:
@@ -157,6 +158,8 @@ class Core:
         if valid_until_us > self.t_us + self.settings.max_validity_ms * 1000:
             return BatchResult(place, RejectReason.VALIDITY_TOO_LONG)
         key_id = parsed.signed.key_id
+        if entry.control_n < self.control_floor:
+            return BatchResult(place, RejectReason.STALE_CONTROL)
         known = self.nonces.get(key_id, batch.nonce)
         if known is not None:
             if known.digest == parsed.digest:
@@ -165,8 +168,6 @@ class Core:
         if self.nonces.count(key_id) >= self.settings.live_nonces_per_key_max:
             return BatchResult(place, RejectReason.TOO_MANY_NONCES)
         self.nonces.remember(LiveNonce(key_id, batch.nonce, self.n, place, parsed.digest, batch.valid_until_ms))
-        if entry.control_n < self.control_floor:
-            return BatchResult(place, RejectReason.STALE_CONTROL)
         return BatchResult(place)
 
     # --- operations -------------------------------------------------------------------------------------------------
@@ -183,12 +184,14 @@ class Core:
         operator = self.operators[OperatorRole(operation.role)]
         if not self._is_signed(SignedKind.OPERATOR, operator, parsed.signed.payload, parsed.signed.signature):
             return OperationResult(place, RejectReason.BAD_SIGNATURE)
+        if operation.sequence == operator.last_sequence and parsed.digest == operator.last_digest:
+            return OperationResult(place, repeated=True)
         if operation.sequence <= operator.last_sequence:
             return OperationResult(place, RejectReason.SEQUENCE_USED)
         if operation.sequence > operator.last_sequence + 1:
             return OperationResult(place, RejectReason.SEQUENCE_GAP)
         self.operators[OperatorRole(operation.role)] = OperatorKey(
-            operator.role, operator.public_key, operation.sequence
+            operator.role, operator.public_key, operation.sequence, parsed.digest
         )
         return OperationResult(place)
 
@@ -196,7 +199,7 @@ class Core:
         """Give a role a new key; its sequence numbers go on."""
         if key_refusal(public_key) is not None:
             return RejectReason.INVALID_PUBLIC_KEY
-        self.operators[role] = OperatorKey(role, public_key, self.operators[role].last_sequence)
+        self.operators[role] = msgspec.structs.replace(self.operators[role], public_key=public_key)
         return None
 
     def raise_rules(self, rules: int) -> RejectReason | None:
@@ -230,7 +233,7 @@ class Core:
         treasury = self.operators[OperatorRole.TREASURY]
         if not self._is_signed(SignedKind.LINK, treasury, parsed.signed.payload, parsed.signed.signature):
             return refused(RejectReason.BAD_SIGNATURE)
-        incoming = self.links_in.setdefault(link.from_shard, Incoming())
+        incoming = self.links_in.get(link.from_shard) or Incoming()
         if link.sequence <= incoming.last_sequence:
             age = incoming.last_sequence - link.sequence
             if age < len(incoming.digests) and incoming.digests[-1 - age] != parsed.digest:
@@ -240,6 +243,7 @@ class Core:
             return LinkResult(place, link.from_shard, link.sequence, repeated=True)
         if link.sequence > incoming.last_sequence + 1:
             return refused(RejectReason.LINK_GAP)
+        self.links_in[link.from_shard] = incoming
         incoming.last_sequence = link.sequence
         incoming.digests = [*incoming.digests, parsed.digest][-LINK_DIGESTS_MAX:]
         for transfer in link.transfers:

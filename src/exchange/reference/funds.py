@@ -69,6 +69,7 @@ class Funds:
         """Credit the exchange with a fee."""
         if units:
             self.fees[asset] = self.fees.get(asset, 0) + units
+            invariant(self.fees[asset] <= AMOUNT_UNITS_MAX, "I-02", "collected fees reached 2^63")
 
     def _balance(self, account: int, asset: int) -> Balance:
         return self.account(account).balances.setdefault(asset, Balance())

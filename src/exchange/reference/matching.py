@@ -188,10 +188,17 @@ class Floor:
         notional = notional_of(book.market, maker.price_ticks, lots)
         maker_fee, maker.maker_prepaid_ppm = fee_of(notional, maker.maker_fee_ppm, maker.maker_prepaid_ppm)
         taker_fee, taker.taker_prepaid_ppm = fee_of(notional, taker.taker_fee_ppm, taker.taker_prepaid_ppm)
-        for order, fee in ((maker, maker_fee), (taker, taker_fee)):
+        sides = (maker, maker_fee), (taker, taker_fee)
+        for order, _ in sides:
             order.open_lots -= lots
             order.filled_lots += lots
-            self._settle(order, book, lots, notional, fee)
+        # Both sides pay before either is credited: an account that trades with itself would else own more for a moment
+        # than there is. See test_an_account_that_owns_all_there_is_can_trade_with_itself.
+        for order, fee in sides:
+            self._pay(order, book, lots, notional, fee)
+        for order, fee in sides:
+            self._earn(order, book, lots, notional, fee)
+        self.funds.collect(book.market.quote_asset, maker_fee + taker_fee)
         # A maker's hold is what its fills cost to the unit, so nothing is left to release; a taker's rest is released
         # when it comes to rest or to its end.
         if maker.open_lots == 0:
@@ -217,19 +224,21 @@ class Floor:
             )
         )
 
-    def _settle(self, order: Order, book: Book, lots: int, notional: int, fee: int) -> None:
-        """Pay for one side of a trade from its hold, and credit it with what it bought or earned."""
-        base_asset, quote_asset = book.market.base_asset, book.market.quote_asset
-        base_units = lots * book.market.base_units_per_lot
+    def _pay(self, order: Order, book: Book, lots: int, notional: int, fee: int) -> None:
+        """Take what one side of a trade gives away from its hold; a buyer's fee comes on top."""
         if order.side is Side.BUY:
-            order.held_units -= notional + fee
-            self.funds.spend(order.account, quote_asset, notional + fee)
-            self.funds.credit(order.account, base_asset, base_units)
+            asset, units = book.market.quote_asset, notional + fee
         else:
-            order.held_units -= base_units
-            self.funds.spend(order.account, base_asset, base_units)
-            self.funds.credit(order.account, quote_asset, notional - fee)
-        self.funds.collect(quote_asset, fee)
+            asset, units = book.market.base_asset, lots * book.market.base_units_per_lot
+        order.held_units -= units
+        self.funds.spend(order.account, asset, units)
+
+    def _earn(self, order: Order, book: Book, lots: int, notional: int, fee: int) -> None:
+        """Credit one side of a trade with what it gets; a seller's fee is kept back."""
+        if order.side is Side.BUY:
+            self.funds.credit(order.account, book.market.base_asset, lots * book.market.base_units_per_lot)
+        else:
+            self.funds.credit(order.account, book.market.quote_asset, notional - fee)
 
     def _write_reduced(self, order: Order, lots: int, reason: ReduceReason, command: int) -> None:
         self.events.append(

@@ -8,16 +8,13 @@ market's tables demand, what the account may, what it can pay, what the book wou
 from dataclasses import dataclass
 
 from exchange.domain.commands import (
-    AllocateFunds,
     CancelAllOrders,
     CancelOrder,
     Command,
     OrderType,
     PlaceOrder,
     ReduceOrder,
-    ReleaseFunds,
     ReplaceOrder,
-    RequestWithdrawal,
     SelfTradePrevention,
     Side,
     TimeInForce,
@@ -332,5 +329,5 @@ def names_in(floor: Floor, account: int, command: Command) -> tuple[int, int, in
             return market, command.order_id, command.client_order_id
         case CancelAllOrders():
             return command.market, 0, 0
-        case ReleaseFunds() | AllocateFunds() | RequestWithdrawal():
+        case _:
             return 0, 0, 0

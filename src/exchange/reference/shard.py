@@ -8,7 +8,6 @@ on at the start of the next entry.
 from sortedcontainers import SortedDict
 
 from exchange.domain.commands import (
-    AllocateFunds,
     Batch,
     CancelAllOrders,
     CancelOrder,
@@ -17,7 +16,6 @@ from exchange.domain.commands import (
     ReduceOrder,
     ReleaseFunds,
     ReplaceOrder,
-    RequestWithdrawal,
     SelfTradePrevention,
     Side,
 )
@@ -212,7 +210,8 @@ class Shard:
                 )
             self.floor.cancel(order, reason)
             cancelled += 1
-        self._write(CancelAllDone(pending.cancel_all_id, cancelled))
+        account_seq = self.floor.funds.next_seq(pending.account) if pending.account else 0
+        self._write(CancelAllDone(pending.cancel_all_id, cancelled, pending.account, account_seq))
         return None
 
     def _is_concerned(self, pending: PendingCancelAll, order: Order) -> bool:
@@ -276,7 +275,7 @@ class Shard:
                 self._cancel_all(sender, command)
             case ReleaseFunds():
                 self._release(sender, command)
-            case AllocateFunds() | RequestWithdrawal():
+            case _:
                 raise Refused(RejectReason.NOT_FOR_THIS_SHARD)
 
     def _cancel_all(self, sender: Sender, command: CancelAllOrders) -> None:
@@ -348,7 +347,7 @@ class Shard:
     def _apply_operation(self, place: int, parsed: ParsedOperation) -> None:
         result = self.core.judge_operation(place, parsed)
         self._write(result)
-        if result.reason:
+        if result.reason or result.repeated:
             return
         assert parsed.operation is not None
         role = OperatorRole(parsed.operation.role)
@@ -424,7 +423,8 @@ class Shard:
         pending = self._new_cancel_all(action.account, action.market, action.side, by_operator=True)
         first_event = len(self.floor.events)
         self._write(CancelOrdersAccepted(pending.cancel_all_id, action.account, action.market, action.side))
-        self._start_cancel_all(pending, first_event + COMMAND_EVENTS_MAX)
+        # An operation holds many actions: what exceeds the entry waits, so that no operator can burst a frame.
+        self._start_cancel_all(pending, min(first_event + COMMAND_EVENTS_MAX, ENTRY_EVENTS_MAX))
 
     def _sweep_fees(self, asset: int) -> None:
         units = self.floor.funds.fees.pop(asset, 0)

@@ -46,7 +46,19 @@ class Bounds(NamedTuple):
 class Field:
     """One field of a message: where it stands on the wire and in the record."""
 
-    __slots__ = ("bounds", "default", "index", "is_bool", "is_string", "name", "number", "repeated", "scalar_max", "sub", "tag")
+    __slots__ = (
+        "bounds",
+        "default",
+        "index",
+        "is_bool",
+        "is_string",
+        "name",
+        "number",
+        "repeated",
+        "scalar_max",
+        "sub",
+        "tag",
+    )
 
     def __init__(self, index: int, field: FieldDescriptor, sub: "Codec | None", bounds: Bounds | None) -> None:
         self.index = index
@@ -215,7 +227,12 @@ class Codec:
                 number = item if field.scalar_max is not None and not field.repeated else _length(field, item)
                 if not field.bounds.allows(number):
                     raise _bounds_error(field, number, start)
-            elif field.sub is not None and field.sub.members is not None and not field.repeated and not _seen(values, field):
+            elif (
+                field.sub is not None
+                and field.sub.members is not None
+                and not field.repeated
+                and not _seen(values, field)
+            ):
                 raise WireError(WireReason.ONEOF_MISSING, field.name, start, f"{field.sub.name} has no member")
         assert self.record is not None
         return self.record(*values)

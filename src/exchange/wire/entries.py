@@ -4,13 +4,13 @@ from typing import TypeVar
 
 from exchange.domain import limits
 from exchange.domain.commands import Batch, SignedBatch
-from exchange.domain.control import ControlRequest, RegisterKey, Registration
+from exchange.domain.control import ControlRequest, Registration
 from exchange.domain.frames import Entry, OrderFrame, ParsedBatch, ParsedLink, ParsedOperation, ParsedRequest
 from exchange.domain.operations import Link, Operation, SignedLink, SignedOperation
 from exchange.domain.record import Record
 from exchange.wire.errors import UnknownFormatError, WireError
 from exchange.wire.hashing import digest_of
-from exchange.wire.messages import CODECS, decode, encode
+from exchange.wire.messages import decode, encode
 
 R = TypeVar("R", bound=Record)
 
@@ -67,14 +67,17 @@ def _parse_link(signed: SignedLink) -> ParsedLink:
 
 def _parse_operation(signed: SignedOperation) -> ParsedOperation:
     operation = _decode_or_none(Operation, signed.payload)
-    return ParsedOperation(signed, operation, operation_body_digest(operation) if operation else b"")
+    body_digest = operation_body_digest(operation) if operation else b""
+    return ParsedOperation(signed, operation, digest_of(signed.payload), body_digest)
 
 
 def _parse_request(request: ControlRequest) -> ParsedRequest:
-    registration = None
-    if isinstance(request.action, RegisterKey):
-        registration = _decode_or_none(Registration, request.action.registration.payload)
-    return ParsedRequest(request, digest_of(CODECS["ControlAction"].encode(request.action)), registration)
+    return ParsedRequest(request, digest_of(encode(request.register_key)))
+
+
+def read_registration(payload: bytes) -> Registration | None:
+    """Return the registration in a SignedRegistration's payload; None where it is not canonical."""
+    return _decode_or_none(Registration, payload)
 
 
 def _decode_or_none(record: type[R], payload: bytes) -> R | None:

@@ -66,6 +66,7 @@ BOUNDS: dict[tuple[str, str], Bounds] = {
     ("Genesis", "format"): _FORMAT,
     ("Genesis", "shard"): _SHARD,
     ("OperatorKey", "public_key"): _PUBLIC_KEY,
+    ("OperatorKey", "last_digest"): Bounds(limits.HASH_BYTES, limits.HASH_BYTES, or_absent=True),
     ("ShardState", "format"): _FORMAT,
     ("ControlState", "format"): _FORMAT,
     ("ShardCore", "chain_hash"): _HASH,

@@ -26,12 +26,13 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """For operators, on port 9090, as gRPC and as HTTP/JSON. The role that a call needs is named with it; on loopback none is.
-    What changes something has a request_id: the first answer to it stands for ever, a repeat gets that answer with
-    `repeated` set, and another body under it is refused. Without one the server chooses, and a retry may do it again.
-    What a shard refuses is an error with the shard's reason, or, in calls about many things, a result of its own for each.
-    Markets, assets, books and trades are read with MarketDataService, positions and the audit with SettlementService;
-    both are on this port too.
+    """For operators, on port 9090, as gRPC and as HTTP/JSON. The role that a call needs is named with it; on loopback none
+    is. What changes something has a request_id: the first answer to it stands for ever, a repeat gets that answer with
+    `repeated` set, and another body under it is refused; request_id and wait_ms_max are no part of the body. Without one
+    the server chooses, and a retry may do it again. What a shard refuses is an error with the shard's reason, or, in
+    calls about many things, a result of its own for each; an error is no answer in that sense, and may be asked again
+    under the same id. Markets, assets, books and trades are read with MarketDataService, positions and the audit with
+    SettlementService; both are on this port too.
     """
 
     def __init__(self, channel):
@@ -138,12 +139,13 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """For operators, on port 9090, as gRPC and as HTTP/JSON. The role that a call needs is named with it; on loopback none is.
-    What changes something has a request_id: the first answer to it stands for ever, a repeat gets that answer with
-    `repeated` set, and another body under it is refused. Without one the server chooses, and a retry may do it again.
-    What a shard refuses is an error with the shard's reason, or, in calls about many things, a result of its own for each.
-    Markets, assets, books and trades are read with MarketDataService, positions and the audit with SettlementService;
-    both are on this port too.
+    """For operators, on port 9090, as gRPC and as HTTP/JSON. The role that a call needs is named with it; on loopback none
+    is. What changes something has a request_id: the first answer to it stands for ever, a repeat gets that answer with
+    `repeated` set, and another body under it is refused; request_id and wait_ms_max are no part of the body. Without one
+    the server chooses, and a retry may do it again. What a shard refuses is an error with the shard's reason, or, in
+    calls about many things, a result of its own for each; an error is no answer in that sense, and may be asked again
+    under the same id. Markets, assets, books and trades are read with MarketDataService, positions and the audit with
+    SettlementService; both are on this port too.
     """
 
     def CreateUser(self, request, context):
@@ -276,7 +278,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetConfig(self, request, context):
-        """Returns the settings of a process and where each comes from, secrets hidden. Needs the role read. HTTP: GET /config.
+        """Returns the settings of a process and where each comes from, secrets hidden. Needs the role read. HTTP: GET
+        /config.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -389,12 +392,13 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """For operators, on port 9090, as gRPC and as HTTP/JSON. The role that a call needs is named with it; on loopback none is.
-    What changes something has a request_id: the first answer to it stands for ever, a repeat gets that answer with
-    `repeated` set, and another body under it is refused. Without one the server chooses, and a retry may do it again.
-    What a shard refuses is an error with the shard's reason, or, in calls about many things, a result of its own for each.
-    Markets, assets, books and trades are read with MarketDataService, positions and the audit with SettlementService;
-    both are on this port too.
+    """For operators, on port 9090, as gRPC and as HTTP/JSON. The role that a call needs is named with it; on loopback none
+    is. What changes something has a request_id: the first answer to it stands for ever, a repeat gets that answer with
+    `repeated` set, and another body under it is refused; request_id and wait_ms_max are no part of the body. Without one
+    the server chooses, and a retry may do it again. What a shard refuses is an error with the shard's reason, or, in
+    calls about many things, a result of its own for each; an error is no answer in that sense, and may be asked again
+    under the same id. Markets, assets, books and trades are read with MarketDataService, positions and the audit with
+    SettlementService; both are on this port too.
     """
 
     @staticmethod

@@ -22,43 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from clob.v1 import control_pb2 as clob_dot_v1_dot_control__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63lob/v1/batch.proto\x12\x07\x63lob.v1\"\x91\x03\n\nPlaceOrder\x12\x16\n\x06market\x18\x01 \x01(\rR\x06market\x12!\n\x04side\x18\x02 \x01(\x0e\x32\r.clob.v1.SideR\x04side\x12\x31\n\norder_type\x18\x03 \x01(\x0e\x32\x12.clob.v1.OrderTypeR\torderType\x12\x38\n\rtime_in_force\x18\x04 \x01(\x0e\x32\x14.clob.v1.TimeInForceR\x0btimeInForce\x12\x1b\n\tpost_only\x18\x05 \x01(\x08R\x08postOnly\x12P\n\x15self_trade_prevention\x18\x06 \x01(\x0e\x32\x1c.clob.v1.SelfTradePreventionR\x13selfTradePrevention\x12\x1f\n\x0bprice_ticks\x18\x07 \x01(\x04R\npriceTicks\x12#\n\rquantity_lots\x18\x08 \x01(\x04R\x0cquantityLots\x12&\n\x0f\x63lient_order_id\x18\t \x01(\x04R\rclientOrderId\"P\n\x0b\x43\x61ncelOrder\x12\x19\n\x08order_id\x18\x01 \x01(\x04R\x07orderId\x12&\n\x0f\x63lient_order_id\x18\x02 \x01(\x04R\rclientOrderId\"u\n\x0bReduceOrder\x12\x19\n\x08order_id\x18\x01 \x01(\x04R\x07orderId\x12&\n\x0f\x63lient_order_id\x18\x02 \x01(\x04R\rclientOrderId\x12#\n\rquantity_lots\x18\x03 \x01(\x04R\x0cquantityLots\"\x97\x01\n\x0cReplaceOrder\x12\x19\n\x08order_id\x18\x01 \x01(\x04R\x07orderId\x12&\n\x0f\x63lient_order_id\x18\x02 \x01(\x04R\rclientOrderId\x12\x1f\n\x0bprice_ticks\x18\x03 \x01(\x04R\npriceTicks\x12#\n\rquantity_lots\x18\x04 \x01(\x04R\x0cquantityLots\"L\n\x0f\x43\x61ncelAllOrders\x12\x16\n\x06market\x18\x01 \x01(\rR\x06market\x12!\n\x04side\x18\x02 \x01(\x0e\x32\r.clob.v1.SideR\x04side\"G\n\x0cReleaseFunds\x12\x14\n\x05\x61sset\x18\x01 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x02 \x01(\x04R\x0b\x61mountUnits\"c\n\rAllocateFunds\x12\x14\n\x05\x61sset\x18\x01 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x02 \x01(\x04R\x0b\x61mountUnits\x12\x19\n\x08to_shard\x18\x03 \x01(\rR\x07toShard\"n\n\x11RequestWithdrawal\x12\x14\n\x05\x61sset\x18\x01 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x02 \x01(\x04R\x0b\x61mountUnits\x12 \n\x0b\x64\x65stination\x18\x03 \x01(\tR\x0b\x64\x65stination\"\xb2\x03\n\x07\x43ommand\x12+\n\x05place\x18\x01 \x01(\x0b\x32\x13.clob.v1.PlaceOrderH\x00R\x05place\x12.\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32\x14.clob.v1.CancelOrderH\x00R\x06\x63\x61ncel\x12.\n\x06reduce\x18\x03 \x01(\x0b\x32\x14.clob.v1.ReduceOrderH\x00R\x06reduce\x12\x31\n\x07replace\x18\x04 \x01(\x0b\x32\x15.clob.v1.ReplaceOrderH\x00R\x07replace\x12\x39\n\ncancel_all\x18\x05 \x01(\x0b\x32\x18.clob.v1.CancelAllOrdersH\x00R\tcancelAll\x12\x31\n\x07release\x18\x06 \x01(\x0b\x32\x15.clob.v1.ReleaseFundsH\x00R\x07release\x12\x34\n\x08\x61llocate\x18\x07 \x01(\x0b\x32\x16.clob.v1.AllocateFundsH\x00R\x08\x61llocate\x12\x38\n\x08withdraw\x18\x08 \x01(\x0b\x32\x1a.clob.v1.RequestWithdrawalH\x00R\x08withdrawB\t\n\x07\x63ommand\"\xa1\x01\n\x05\x42\x61tch\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\x04R\x07\x61\x63\x63ount\x12\x14\n\x05shard\x18\x02 \x01(\rR\x05shard\x12\x14\n\x05nonce\x18\x03 \x01(\x04R\x05nonce\x12$\n\x0evalid_until_ms\x18\x04 \x01(\x04R\x0cvalidUntilMs\x12,\n\x08\x63ommands\x18\x05 \x03(\x0b\x32\x10.clob.v1.CommandR\x08\x63ommands\"\\\n\x0bSignedBatch\x12\x15\n\x06key_id\x18\x01 \x01(\x0cR\x05keyId\x12\x18\n\x07payload\x18\x02 \x01(\x0cR\x07payload\x12\x1c\n\tsignature\x18\x03 \x01(\x0cR\tsignature*9\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SIDE_BUY\x10\x01\x12\r\n\tSIDE_SELL\x10\x02*T\n\tOrderType\x12\x1a\n\x16ORDER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10ORDER_TYPE_LIMIT\x10\x01\x12\x15\n\x11ORDER_TYPE_MARKET\x10\x02*q\n\x0bTimeInForce\x12\x1d\n\x19TIME_IN_FORCE_UNSPECIFIED\x10\x00\x12\x15\n\x11TIME_IN_FORCE_GTC\x10\x01\x12\x15\n\x11TIME_IN_FORCE_IOC\x10\x02\x12\x15\n\x11TIME_IN_FORCE_FOK\x10\x03*\xf8\x01\n\x13SelfTradePrevention\x12%\n!SELF_TRADE_PREVENTION_UNSPECIFIED\x10\x00\x12&\n\"SELF_TRADE_PREVENTION_CANCEL_TAKER\x10\x01\x12&\n\"SELF_TRADE_PREVENTION_CANCEL_MAKER\x10\x02\x12%\n!SELF_TRADE_PREVENTION_CANCEL_BOTH\x10\x03\x12#\n\x1fSELF_TRADE_PREVENTION_DECREMENT\x10\x04\x12\x1e\n\x1aSELF_TRADE_PREVENTION_NONE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x63lob/v1/batch.proto\x12\x07\x63lob.v1\x1a\x15\x63lob/v1/control.proto\"\x91\x03\n\nPlaceOrder\x12\x16\n\x06market\x18\x01 \x01(\rR\x06market\x12!\n\x04side\x18\x02 \x01(\x0e\x32\r.clob.v1.SideR\x04side\x12\x31\n\norder_type\x18\x03 \x01(\x0e\x32\x12.clob.v1.OrderTypeR\torderType\x12\x38\n\rtime_in_force\x18\x04 \x01(\x0e\x32\x14.clob.v1.TimeInForceR\x0btimeInForce\x12\x1b\n\tpost_only\x18\x05 \x01(\x08R\x08postOnly\x12P\n\x15self_trade_prevention\x18\x06 \x01(\x0e\x32\x1c.clob.v1.SelfTradePreventionR\x13selfTradePrevention\x12\x1f\n\x0bprice_ticks\x18\x07 \x01(\x04R\npriceTicks\x12#\n\rquantity_lots\x18\x08 \x01(\x04R\x0cquantityLots\x12&\n\x0f\x63lient_order_id\x18\t \x01(\x04R\rclientOrderId\"P\n\x0b\x43\x61ncelOrder\x12\x19\n\x08order_id\x18\x01 \x01(\x04R\x07orderId\x12&\n\x0f\x63lient_order_id\x18\x02 \x01(\x04R\rclientOrderId\"u\n\x0bReduceOrder\x12\x19\n\x08order_id\x18\x01 \x01(\x04R\x07orderId\x12&\n\x0f\x63lient_order_id\x18\x02 \x01(\x04R\rclientOrderId\x12#\n\rquantity_lots\x18\x03 \x01(\x04R\x0cquantityLots\"\x97\x01\n\x0cReplaceOrder\x12\x19\n\x08order_id\x18\x01 \x01(\x04R\x07orderId\x12&\n\x0f\x63lient_order_id\x18\x02 \x01(\x04R\rclientOrderId\x12\x1f\n\x0bprice_ticks\x18\x03 \x01(\x04R\npriceTicks\x12#\n\rquantity_lots\x18\x04 \x01(\x04R\x0cquantityLots\"L\n\x0f\x43\x61ncelAllOrders\x12\x16\n\x06market\x18\x01 \x01(\rR\x06market\x12!\n\x04side\x18\x02 \x01(\x0e\x32\r.clob.v1.SideR\x04side\"G\n\x0cReleaseFunds\x12\x14\n\x05\x61sset\x18\x01 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x02 \x01(\x04R\x0b\x61mountUnits\"c\n\rAllocateFunds\x12\x14\n\x05\x61sset\x18\x01 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x02 \x01(\x04R\x0b\x61mountUnits\x12\x19\n\x08to_shard\x18\x03 \x01(\rR\x07toShard\"n\n\x11RequestWithdrawal\x12\x14\n\x05\x61sset\x18\x01 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x02 \x01(\x04R\x0b\x61mountUnits\x12 \n\x0b\x64\x65stination\x18\x03 \x01(\tR\x0b\x64\x65stination\"\xdd\x04\n\x07\x43ommand\x12+\n\x05place\x18\x01 \x01(\x0b\x32\x13.clob.v1.PlaceOrderH\x00R\x05place\x12.\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32\x14.clob.v1.CancelOrderH\x00R\x06\x63\x61ncel\x12.\n\x06reduce\x18\x03 \x01(\x0b\x32\x14.clob.v1.ReduceOrderH\x00R\x06reduce\x12\x31\n\x07replace\x18\x04 \x01(\x0b\x32\x15.clob.v1.ReplaceOrderH\x00R\x07replace\x12\x39\n\ncancel_all\x18\x05 \x01(\x0b\x32\x18.clob.v1.CancelAllOrdersH\x00R\tcancelAll\x12\x31\n\x07release\x18\x06 \x01(\x0b\x32\x15.clob.v1.ReleaseFundsH\x00R\x07release\x12\x34\n\x08\x61llocate\x18\x07 \x01(\x0b\x32\x16.clob.v1.AllocateFundsH\x00R\x08\x61llocate\x12\x38\n\x08withdraw\x18\x08 \x01(\x0b\x32\x1a.clob.v1.RequestWithdrawalH\x00R\x08withdraw\x12\x39\n\x0cregister_key\x18\t \x01(\x0b\x32\x14.clob.v1.RegisterKeyH\x00R\x0bregisterKey\x12\x33\n\nrevoke_key\x18\n \x01(\x0b\x32\x12.clob.v1.RevokeKeyH\x00R\trevokeKey\x12\x39\n\x0copen_account\x18\x0b \x01(\x0b\x32\x14.clob.v1.OpenAccountH\x00R\x0bopenAccountB\t\n\x07\x63ommand\"\xa1\x01\n\x05\x42\x61tch\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\x04R\x07\x61\x63\x63ount\x12\x14\n\x05shard\x18\x02 \x01(\rR\x05shard\x12\x14\n\x05nonce\x18\x03 \x01(\x04R\x05nonce\x12$\n\x0evalid_until_ms\x18\x04 \x01(\x04R\x0cvalidUntilMs\x12,\n\x08\x63ommands\x18\x05 \x03(\x0b\x32\x10.clob.v1.CommandR\x08\x63ommands\"\\\n\x0bSignedBatch\x12\x15\n\x06key_id\x18\x01 \x01(\x0cR\x05keyId\x12\x18\n\x07payload\x18\x02 \x01(\x0cR\x07payload\x12\x1c\n\tsignature\x18\x03 \x01(\x0cR\tsignature*9\n\x04Side\x12\x14\n\x10SIDE_UNSPECIFIED\x10\x00\x12\x0c\n\x08SIDE_BUY\x10\x01\x12\r\n\tSIDE_SELL\x10\x02*T\n\tOrderType\x12\x1a\n\x16ORDER_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10ORDER_TYPE_LIMIT\x10\x01\x12\x15\n\x11ORDER_TYPE_MARKET\x10\x02*q\n\x0bTimeInForce\x12\x1d\n\x19TIME_IN_FORCE_UNSPECIFIED\x10\x00\x12\x15\n\x11TIME_IN_FORCE_GTC\x10\x01\x12\x15\n\x11TIME_IN_FORCE_IOC\x10\x02\x12\x15\n\x11TIME_IN_FORCE_FOK\x10\x03*\xf8\x01\n\x13SelfTradePrevention\x12%\n!SELF_TRADE_PREVENTION_UNSPECIFIED\x10\x00\x12&\n\"SELF_TRADE_PREVENTION_CANCEL_TAKER\x10\x01\x12&\n\"SELF_TRADE_PREVENTION_CANCEL_MAKER\x10\x02\x12%\n!SELF_TRADE_PREVENTION_CANCEL_BOTH\x10\x03\x12#\n\x1fSELF_TRADE_PREVENTION_DECREMENT\x10\x04\x12\x1e\n\x1aSELF_TRADE_PREVENTION_NONE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clob.v1.batch_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SIDE']._serialized_start=1850
-  _globals['_SIDE']._serialized_end=1907
-  _globals['_ORDERTYPE']._serialized_start=1909
-  _globals['_ORDERTYPE']._serialized_end=1993
-  _globals['_TIMEINFORCE']._serialized_start=1995
-  _globals['_TIMEINFORCE']._serialized_end=2108
-  _globals['_SELFTRADEPREVENTION']._serialized_start=2111
-  _globals['_SELFTRADEPREVENTION']._serialized_end=2359
-  _globals['_PLACEORDER']._serialized_start=33
-  _globals['_PLACEORDER']._serialized_end=434
-  _globals['_CANCELORDER']._serialized_start=436
-  _globals['_CANCELORDER']._serialized_end=516
-  _globals['_REDUCEORDER']._serialized_start=518
-  _globals['_REDUCEORDER']._serialized_end=635
-  _globals['_REPLACEORDER']._serialized_start=638
-  _globals['_REPLACEORDER']._serialized_end=789
-  _globals['_CANCELALLORDERS']._serialized_start=791
-  _globals['_CANCELALLORDERS']._serialized_end=867
-  _globals['_RELEASEFUNDS']._serialized_start=869
-  _globals['_RELEASEFUNDS']._serialized_end=940
-  _globals['_ALLOCATEFUNDS']._serialized_start=942
-  _globals['_ALLOCATEFUNDS']._serialized_end=1041
-  _globals['_REQUESTWITHDRAWAL']._serialized_start=1043
-  _globals['_REQUESTWITHDRAWAL']._serialized_end=1153
-  _globals['_COMMAND']._serialized_start=1156
-  _globals['_COMMAND']._serialized_end=1590
-  _globals['_BATCH']._serialized_start=1593
-  _globals['_BATCH']._serialized_end=1754
-  _globals['_SIGNEDBATCH']._serialized_start=1756
-  _globals['_SIGNEDBATCH']._serialized_end=1848
+  _globals['_SIDE']._serialized_start=2044
+  _globals['_SIDE']._serialized_end=2101
+  _globals['_ORDERTYPE']._serialized_start=2103
+  _globals['_ORDERTYPE']._serialized_end=2187
+  _globals['_TIMEINFORCE']._serialized_start=2189
+  _globals['_TIMEINFORCE']._serialized_end=2302
+  _globals['_SELFTRADEPREVENTION']._serialized_start=2305
+  _globals['_SELFTRADEPREVENTION']._serialized_end=2553
+  _globals['_PLACEORDER']._serialized_start=56
+  _globals['_PLACEORDER']._serialized_end=457
+  _globals['_CANCELORDER']._serialized_start=459
+  _globals['_CANCELORDER']._serialized_end=539
+  _globals['_REDUCEORDER']._serialized_start=541
+  _globals['_REDUCEORDER']._serialized_end=658
+  _globals['_REPLACEORDER']._serialized_start=661
+  _globals['_REPLACEORDER']._serialized_end=812
+  _globals['_CANCELALLORDERS']._serialized_start=814
+  _globals['_CANCELALLORDERS']._serialized_end=890
+  _globals['_RELEASEFUNDS']._serialized_start=892
+  _globals['_RELEASEFUNDS']._serialized_end=963
+  _globals['_ALLOCATEFUNDS']._serialized_start=965
+  _globals['_ALLOCATEFUNDS']._serialized_end=1064
+  _globals['_REQUESTWITHDRAWAL']._serialized_start=1066
+  _globals['_REQUESTWITHDRAWAL']._serialized_end=1176
+  _globals['_COMMAND']._serialized_start=1179
+  _globals['_COMMAND']._serialized_end=1784
+  _globals['_BATCH']._serialized_start=1787
+  _globals['_BATCH']._serialized_end=1948
+  _globals['_SIGNEDBATCH']._serialized_start=1950
+  _globals['_SIGNEDBATCH']._serialized_end=2042
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from clob.v1 import control_pb2 as _control_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -140,7 +141,7 @@ class RequestWithdrawal(_message.Message):
     def __init__(self, asset: _Optional[int] = ..., amount_units: _Optional[int] = ..., destination: _Optional[str] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("place", "cancel", "reduce", "replace", "cancel_all", "release", "allocate", "withdraw")
+    __slots__ = ("place", "cancel", "reduce", "replace", "cancel_all", "release", "allocate", "withdraw", "register_key", "revoke_key", "open_account")
     PLACE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     REDUCE_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +150,9 @@ class Command(_message.Message):
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     ALLOCATE_FIELD_NUMBER: _ClassVar[int]
     WITHDRAW_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_KEY_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_KEY_FIELD_NUMBER: _ClassVar[int]
+    OPEN_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     place: PlaceOrder
     cancel: CancelOrder
     reduce: ReduceOrder
@@ -157,7 +161,10 @@ class Command(_message.Message):
     release: ReleaseFunds
     allocate: AllocateFunds
     withdraw: RequestWithdrawal
-    def __init__(self, place: _Optional[_Union[PlaceOrder, _Mapping]] = ..., cancel: _Optional[_Union[CancelOrder, _Mapping]] = ..., reduce: _Optional[_Union[ReduceOrder, _Mapping]] = ..., replace: _Optional[_Union[ReplaceOrder, _Mapping]] = ..., cancel_all: _Optional[_Union[CancelAllOrders, _Mapping]] = ..., release: _Optional[_Union[ReleaseFunds, _Mapping]] = ..., allocate: _Optional[_Union[AllocateFunds, _Mapping]] = ..., withdraw: _Optional[_Union[RequestWithdrawal, _Mapping]] = ...) -> None: ...
+    register_key: _control_pb2.RegisterKey
+    revoke_key: _control_pb2.RevokeKey
+    open_account: _control_pb2.OpenAccount
+    def __init__(self, place: _Optional[_Union[PlaceOrder, _Mapping]] = ..., cancel: _Optional[_Union[CancelOrder, _Mapping]] = ..., reduce: _Optional[_Union[ReduceOrder, _Mapping]] = ..., replace: _Optional[_Union[ReplaceOrder, _Mapping]] = ..., cancel_all: _Optional[_Union[CancelAllOrders, _Mapping]] = ..., release: _Optional[_Union[ReleaseFunds, _Mapping]] = ..., allocate: _Optional[_Union[AllocateFunds, _Mapping]] = ..., withdraw: _Optional[_Union[RequestWithdrawal, _Mapping]] = ..., register_key: _Optional[_Union[_control_pb2.RegisterKey, _Mapping]] = ..., revoke_key: _Optional[_Union[_control_pb2.RevokeKey, _Mapping]] = ..., open_account: _Optional[_Union[_control_pb2.OpenAccount, _Mapping]] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("account", "shard", "nonce", "valid_until_ms", "commands")

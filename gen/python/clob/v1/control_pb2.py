@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63lob/v1/control.proto\x12\x07\x63lob.v1\"[\n\x0cRegistration\x12\x1d\n\npublic_key\x18\x01 \x01(\x0cR\tpublicKey\x12\x12\n\x04user\x18\x02 \x01(\x04R\x04user\x12\x18\n\x07\x61\x63\x63ount\x18\x03 \x01(\x04R\x07\x61\x63\x63ount\"L\n\x12SignedRegistration\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\x12\x1c\n\tsignature\x18\x02 \x01(\x0cR\tsignature\"N\n\x0bRegisterKey\x12?\n\x0cregistration\x18\x01 \x01(\x0b\x32\x1b.clob.v1.SignedRegistrationR\x0cregistration\"\"\n\tRevokeKey\x12\x15\n\x06key_id\x18\x01 \x01(\x0cR\x05keyId\"!\n\x0bOpenAccount\x12\x12\n\x04user\x18\x01 \x01(\x04R\x04user\"\xc4\x01\n\rControlAction\x12\x39\n\x0cregister_key\x18\x01 \x01(\x0b\x32\x14.clob.v1.RegisterKeyH\x00R\x0bregisterKey\x12\x33\n\nrevoke_key\x18\x02 \x01(\x0b\x32\x12.clob.v1.RevokeKeyH\x00R\trevokeKey\x12\x39\n\x0copen_account\x18\x03 \x01(\x0b\x32\x14.clob.v1.OpenAccountH\x00R\x0bopenAccountB\x08\n\x06\x61\x63tion\"_\n\x0e\x43ontrolRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\x0cR\trequestId\x12.\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\x16.clob.v1.ControlActionR\x06\x61\x63tionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x63lob/v1/control.proto\x12\x07\x63lob.v1\"[\n\x0cRegistration\x12\x1d\n\npublic_key\x18\x01 \x01(\x0cR\tpublicKey\x12\x12\n\x04user\x18\x02 \x01(\x04R\x04user\x12\x18\n\x07\x61\x63\x63ount\x18\x03 \x01(\x04R\x07\x61\x63\x63ount\"L\n\x12SignedRegistration\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\x12\x1c\n\tsignature\x18\x02 \x01(\x0cR\tsignature\"N\n\x0bRegisterKey\x12?\n\x0cregistration\x18\x01 \x01(\x0b\x32\x1b.clob.v1.SignedRegistrationR\x0cregistration\"\"\n\tRevokeKey\x12\x15\n\x06key_id\x18\x01 \x01(\x0cR\x05keyId\"!\n\x0bOpenAccount\x12\x12\n\x04user\x18\x01 \x01(\x04R\x04user\"h\n\x0e\x43ontrolRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\x0cR\trequestId\x12\x37\n\x0cregister_key\x18\x02 \x01(\x0b\x32\x14.clob.v1.RegisterKeyR\x0bregisterKeyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,8 +41,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKEKEY']._serialized_end=319
   _globals['_OPENACCOUNT']._serialized_start=321
   _globals['_OPENACCOUNT']._serialized_end=354
-  _globals['_CONTROLACTION']._serialized_start=357
-  _globals['_CONTROLACTION']._serialized_end=553
-  _globals['_CONTROLREQUEST']._serialized_start=555
-  _globals['_CONTROLREQUEST']._serialized_end=650
+  _globals['_CONTROLREQUEST']._serialized_start=356
+  _globals['_CONTROLREQUEST']._serialized_end=460
 # @@protoc_insertion_point(module_scope)

@@ -41,20 +41,10 @@ class OpenAccount(_message.Message):
     user: int
     def __init__(self, user: _Optional[int] = ...) -> None: ...
 
-class ControlAction(_message.Message):
-    __slots__ = ("register_key", "revoke_key", "open_account")
-    REGISTER_KEY_FIELD_NUMBER: _ClassVar[int]
-    REVOKE_KEY_FIELD_NUMBER: _ClassVar[int]
-    OPEN_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
-    register_key: RegisterKey
-    revoke_key: RevokeKey
-    open_account: OpenAccount
-    def __init__(self, register_key: _Optional[_Union[RegisterKey, _Mapping]] = ..., revoke_key: _Optional[_Union[RevokeKey, _Mapping]] = ..., open_account: _Optional[_Union[OpenAccount, _Mapping]] = ...) -> None: ...
-
 class ControlRequest(_message.Message):
-    __slots__ = ("request_id", "action")
+    __slots__ = ("request_id", "register_key")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
-    ACTION_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_KEY_FIELD_NUMBER: _ClassVar[int]
     request_id: bytes
-    action: ControlAction
-    def __init__(self, request_id: _Optional[bytes] = ..., action: _Optional[_Union[ControlAction, _Mapping]] = ...) -> None: ...
+    register_key: RegisterKey
+    def __init__(self, request_id: _Optional[bytes] = ..., register_key: _Optional[_Union[RegisterKey, _Mapping]] = ...) -> None: ...

@@ -78,6 +78,7 @@ class RejectReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REJECT_REASON_INVALID_POLICY: _ClassVar[RejectReason]
     REJECT_REASON_UNKNOWN_WITHDRAWAL: _ClassVar[RejectReason]
     REJECT_REASON_INVALID_REGISTRATION: _ClassVar[RejectReason]
+    REJECT_REASON_KEY_SCOPE_TOO_NARROW: _ClassVar[RejectReason]
 
 class CancelReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -161,6 +162,7 @@ REJECT_REASON_DEPOSITS_TOO_LARGE: RejectReason
 REJECT_REASON_INVALID_POLICY: RejectReason
 REJECT_REASON_UNKNOWN_WITHDRAWAL: RejectReason
 REJECT_REASON_INVALID_REGISTRATION: RejectReason
+REJECT_REASON_KEY_SCOPE_TOO_NARROW: RejectReason
 CANCEL_REASON_UNSPECIFIED: CancelReason
 CANCEL_REASON_REQUESTED: CancelReason
 CANCEL_REASON_CANCEL_ALL: CancelReason
@@ -357,12 +359,16 @@ class CancelAllAccepted(_message.Message):
     def __init__(self, command: _Optional[int] = ..., account: _Optional[int] = ..., account_seq: _Optional[int] = ..., cancel_all_id: _Optional[int] = ..., market: _Optional[int] = ..., side: _Optional[_Union[_batch_pb2.Side, str]] = ...) -> None: ...
 
 class CancelAllDone(_message.Message):
-    __slots__ = ("cancel_all_id", "cancelled_orders")
+    __slots__ = ("cancel_all_id", "cancelled_orders", "account", "account_seq")
     CANCEL_ALL_ID_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_ORDERS_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_SEQ_FIELD_NUMBER: _ClassVar[int]
     cancel_all_id: int
     cancelled_orders: int
-    def __init__(self, cancel_all_id: _Optional[int] = ..., cancelled_orders: _Optional[int] = ...) -> None: ...
+    account: int
+    account_seq: int
+    def __init__(self, cancel_all_id: _Optional[int] = ..., cancelled_orders: _Optional[int] = ..., account: _Optional[int] = ..., account_seq: _Optional[int] = ...) -> None: ...
 
 class FundsCredited(_message.Message):
     __slots__ = ("account", "account_seq", "asset", "amount_units", "from_shard")
@@ -411,14 +417,16 @@ class LinkResult(_message.Message):
     def __init__(self, link: _Optional[int] = ..., from_shard: _Optional[int] = ..., sequence: _Optional[int] = ..., reason: _Optional[_Union[RejectReason, str]] = ..., repeated: _Optional[bool] = ...) -> None: ...
 
 class OperationResult(_message.Message):
-    __slots__ = ("operation", "reason", "repeat_n")
+    __slots__ = ("operation", "reason", "repeat_n", "repeated")
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     REPEAT_N_FIELD_NUMBER: _ClassVar[int]
+    REPEATED_FIELD_NUMBER: _ClassVar[int]
     operation: int
     reason: RejectReason
     repeat_n: int
-    def __init__(self, operation: _Optional[int] = ..., reason: _Optional[_Union[RejectReason, str]] = ..., repeat_n: _Optional[int] = ...) -> None: ...
+    repeated: bool
+    def __init__(self, operation: _Optional[int] = ..., reason: _Optional[_Union[RejectReason, str]] = ..., repeat_n: _Optional[int] = ..., repeated: _Optional[bool] = ...) -> None: ...
 
 class ActionRejected(_message.Message):
     __slots__ = ("action", "reason")
@@ -527,30 +535,36 @@ class UserCreated(_message.Message):
     def __init__(self, user: _Optional[int] = ...) -> None: ...
 
 class AccountOpened(_message.Message):
-    __slots__ = ("user", "account")
+    __slots__ = ("user", "account", "command")
     USER_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
     user: int
     account: int
-    def __init__(self, user: _Optional[int] = ..., account: _Optional[int] = ...) -> None: ...
+    command: int
+    def __init__(self, user: _Optional[int] = ..., account: _Optional[int] = ..., command: _Optional[int] = ...) -> None: ...
 
 class KeyRegistered(_message.Message):
-    __slots__ = ("key_id", "public_key", "user", "account")
+    __slots__ = ("key_id", "public_key", "user", "account", "command")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
     key_id: bytes
     public_key: bytes
     user: int
     account: int
-    def __init__(self, key_id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., user: _Optional[int] = ..., account: _Optional[int] = ...) -> None: ...
+    command: int
+    def __init__(self, key_id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., user: _Optional[int] = ..., account: _Optional[int] = ..., command: _Optional[int] = ...) -> None: ...
 
 class KeyRevoked(_message.Message):
-    __slots__ = ("key_id",)
+    __slots__ = ("key_id", "command")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
     key_id: bytes
-    def __init__(self, key_id: _Optional[bytes] = ...) -> None: ...
+    command: int
+    def __init__(self, key_id: _Optional[bytes] = ..., command: _Optional[int] = ...) -> None: ...
 
 class Deposited(_message.Message):
     __slots__ = ("account", "account_seq", "asset", "amount_units")

@@ -63,8 +63,8 @@ class MatchingServiceServicer:
 
     def Match(self, request, context):
         """Enters signed bytes into the log of one shard and returns when they are executed. Signatures, nonces and sequence
-        numbers make it safe to repeat; it needs no request_id. Needs the role trade-ops, and money too when an operation is
-        of the treasury's role.
+        numbers make it safe to repeat; it needs no request_id. Needs the role trade-ops, and money too when an operation
+        is of the treasury's role.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,8 @@ class MatchingServiceServicer:
 
     def WhatIf(self, request, context):
         """Says what batches would do if they were executed now, on a copy of the shard. Touches nothing: no nonce is used, no
-        log is written. Needs the role read; on port 8080 a session, for its own accounts, with that account's view of trades.
+        log is written. Needs the role read; on port 8080 a session, for its own accounts, with that account's view of
+        trades.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -23,54 +23,55 @@ _sym_db = _symbol_database.Default()
 
 
 from clob.v1 import batch_pb2 as clob_dot_v1_dot_batch__pb2
+from clob.v1 import control_pb2 as clob_dot_v1_dot_control__pb2
 from clob.v1 import market_pb2 as clob_dot_v1_dot_market__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63lob/v1/operation.proto\x12\x07\x63lob.v1\x1a\x13\x63lob/v1/batch.proto\x1a\x14\x63lob/v1/market.proto\"7\n\x0c\x44\x65\x66ineMarket\x12\'\n\x06market\x18\x01 \x01(\x0b\x32\x0f.clob.v1.MarketR\x06market\"w\n\x0eSetMarketState\x12\x16\n\x06market\x18\x01 \x01(\rR\x06market\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x14.clob.v1.MarketStateR\x05state\x12!\n\x0c\x65\x66\x66\x65\x63tive_us\x18\x03 \x01(\x04R\x0b\x65\x66\x66\x65\x63tiveUs\"c\n\x0c\x43\x61ncelOrders\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\x04R\x07\x61\x63\x63ount\x12\x16\n\x06market\x18\x02 \x01(\rR\x06market\x12!\n\x04side\x18\x03 \x01(\x0e\x32\r.clob.v1.SideR\x04side\"F\n\x10SetShardSettings\x12\x32\n\x08settings\x18\x01 \x01(\x0b\x32\x16.clob.v1.ShardSettingsR\x08settings\"0\n\x11RaiseControlFloor\x12\x1b\n\tcontrol_n\x18\x01 \x01(\x04R\x08\x63ontrolN\"\"\n\nRaiseRules\x12\x14\n\x05rules\x18\x01 \x01(\rR\x05rules\"2\n\x11RotateOperatorKey\x12\x1d\n\npublic_key\x18\x01 \x01(\x0cR\tpublicKey\"!\n\tSweepFees\x12\x14\n\x05\x61sset\x18\x01 \x01(\rR\x05\x61sset\"3\n\x0b\x44\x65\x66ineAsset\x12$\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x0e.clob.v1.AssetR\x05\x61sset\"5\n\x0b\x44\x65\x66ineShard\x12\x14\n\x05shard\x18\x01 \x01(\rR\x05shard\x12\x10\n\x03tag\x18\x02 \x01(\tR\x03tag\"\xae\x01\n\x07\x44\x65posit\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\x04R\x07\x61\x63\x63ount\x12\x14\n\x05\x61sset\x18\x02 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x03 \x01(\x04R\x0b\x61mountUnits\x12\x35\n\x08\x61llocate\x18\x04 \x01(\x0e\x32\x19.clob.v1.AllocationPolicyR\x08\x61llocate\x12\x19\n\x08to_shard\x18\x05 \x01(\rR\x07toShard\"E\n\x0f\x43loseWithdrawal\x12\x1e\n\nwithdrawal\x18\x01 \x01(\x04R\nwithdrawal\x12\x12\n\x04paid\x18\x02 \x01(\x08R\x04paid\"\x9a\x06\n\x0eOperatorAction\x12<\n\rdefine_market\x18\x01 \x01(\x0b\x32\x15.clob.v1.DefineMarketH\x00R\x0c\x64\x65\x66ineMarket\x12\x43\n\x10set_market_state\x18\x02 \x01(\x0b\x32\x17.clob.v1.SetMarketStateH\x00R\x0esetMarketState\x12<\n\rcancel_orders\x18\x03 \x01(\x0b\x32\x15.clob.v1.CancelOrdersH\x00R\x0c\x63\x61ncelOrders\x12I\n\x12set_shard_settings\x18\x04 \x01(\x0b\x32\x19.clob.v1.SetShardSettingsH\x00R\x10setShardSettings\x12L\n\x13raise_control_floor\x18\x05 \x01(\x0b\x32\x1a.clob.v1.RaiseControlFloorH\x00R\x11raiseControlFloor\x12\x36\n\x0braise_rules\x18\x06 \x01(\x0b\x32\x13.clob.v1.RaiseRulesH\x00R\nraiseRules\x12L\n\x13rotate_operator_key\x18\x07 \x01(\x0b\x32\x1a.clob.v1.RotateOperatorKeyH\x00R\x11rotateOperatorKey\x12\x33\n\nsweep_fees\x18\x08 \x01(\x0b\x32\x12.clob.v1.SweepFeesH\x00R\tsweepFees\x12\x39\n\x0c\x64\x65\x66ine_asset\x18\t \x01(\x0b\x32\x14.clob.v1.DefineAssetH\x00R\x0b\x64\x65\x66ineAsset\x12\x39\n\x0c\x64\x65\x66ine_shard\x18\n \x01(\x0b\x32\x14.clob.v1.DefineShardH\x00R\x0b\x64\x65\x66ineShard\x12,\n\x07\x64\x65posit\x18\x0b \x01(\x0b\x32\x10.clob.v1.DepositH\x00R\x07\x64\x65posit\x12\x45\n\x10\x63lose_withdrawal\x18\x0c \x01(\x0b\x32\x18.clob.v1.CloseWithdrawalH\x00R\x0f\x63loseWithdrawalB\x08\n\x06\x61\x63tion\"\xba\x01\n\tOperation\x12\x14\n\x05shard\x18\x01 \x01(\rR\x05shard\x12)\n\x04role\x18\x02 \x01(\x0e\x32\x15.clob.v1.OperatorRoleR\x04role\x12\x1a\n\x08sequence\x18\x03 \x01(\x04R\x08sequence\x12\x31\n\x07\x61\x63tions\x18\x04 \x03(\x0b\x32\x17.clob.v1.OperatorActionR\x07\x61\x63tions\x12\x1d\n\nrequest_id\x18\x05 \x01(\x0cR\trequestId\"I\n\x0fSignedOperation\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\x12\x1c\n\tsignature\x18\x02 \x01(\x0cR\tsignature\"]\n\x08Transfer\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\x04R\x07\x61\x63\x63ount\x12\x14\n\x05\x61sset\x18\x02 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x03 \x01(\x04R\x0b\x61mountUnits\"\xa8\x01\n\x04Link\x12\x1d\n\nfrom_shard\x18\x01 \x01(\rR\tfromShard\x12\x19\n\x08to_shard\x18\x02 \x01(\rR\x07toShard\x12\x1a\n\x08sequence\x18\x03 \x01(\x04R\x08sequence\x12\x19\n\x08source_n\x18\x04 \x01(\x04R\x07sourceN\x12/\n\ttransfers\x18\x05 \x03(\x0b\x32\x11.clob.v1.TransferR\ttransfers\"D\n\nSignedLink\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\x12\x1c\n\tsignature\x18\x02 \x01(\x0cR\tsignature*\x7f\n\x0cOperatorRole\x12\x1d\n\x19OPERATOR_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OPERATOR_ROLE_TREASURY\x10\x01\x12\x18\n\x14OPERATOR_ROLE_MARKET\x10\x02\x12\x1a\n\x16OPERATOR_ROLE_RECOVERY\x10\x03*\x8e\x01\n\x10\x41llocationPolicy\x12!\n\x1d\x41LLOCATION_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41LLOCATION_POLICY_EVEN\x10\x01\x12\x1f\n\x1b\x41LLOCATION_POLICY_ONE_SHARD\x10\x02\x12\x1a\n\x16\x41LLOCATION_POLICY_NONE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63lob/v1/operation.proto\x12\x07\x63lob.v1\x1a\x13\x63lob/v1/batch.proto\x1a\x15\x63lob/v1/control.proto\x1a\x14\x63lob/v1/market.proto\"7\n\x0c\x44\x65\x66ineMarket\x12\'\n\x06market\x18\x01 \x01(\x0b\x32\x0f.clob.v1.MarketR\x06market\"w\n\x0eSetMarketState\x12\x16\n\x06market\x18\x01 \x01(\rR\x06market\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x14.clob.v1.MarketStateR\x05state\x12!\n\x0c\x65\x66\x66\x65\x63tive_us\x18\x03 \x01(\x04R\x0b\x65\x66\x66\x65\x63tiveUs\"c\n\x0c\x43\x61ncelOrders\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\x04R\x07\x61\x63\x63ount\x12\x16\n\x06market\x18\x02 \x01(\rR\x06market\x12!\n\x04side\x18\x03 \x01(\x0e\x32\r.clob.v1.SideR\x04side\"F\n\x10SetShardSettings\x12\x32\n\x08settings\x18\x01 \x01(\x0b\x32\x16.clob.v1.ShardSettingsR\x08settings\"0\n\x11RaiseControlFloor\x12\x1b\n\tcontrol_n\x18\x01 \x01(\x04R\x08\x63ontrolN\"\"\n\nRaiseRules\x12\x14\n\x05rules\x18\x01 \x01(\rR\x05rules\"2\n\x11RotateOperatorKey\x12\x1d\n\npublic_key\x18\x01 \x01(\x0cR\tpublicKey\"!\n\tSweepFees\x12\x14\n\x05\x61sset\x18\x01 \x01(\rR\x05\x61sset\"3\n\x0b\x44\x65\x66ineAsset\x12$\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x0e.clob.v1.AssetR\x05\x61sset\"5\n\x0b\x44\x65\x66ineShard\x12\x14\n\x05shard\x18\x01 \x01(\rR\x05shard\x12\x10\n\x03tag\x18\x02 \x01(\tR\x03tag\"\xae\x01\n\x07\x44\x65posit\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\x04R\x07\x61\x63\x63ount\x12\x14\n\x05\x61sset\x18\x02 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x03 \x01(\x04R\x0b\x61mountUnits\x12\x35\n\x08\x61llocate\x18\x04 \x01(\x0e\x32\x19.clob.v1.AllocationPolicyR\x08\x61llocate\x12\x19\n\x08to_shard\x18\x05 \x01(\rR\x07toShard\"E\n\x0f\x43loseWithdrawal\x12\x1e\n\nwithdrawal\x18\x01 \x01(\x04R\nwithdrawal\x12\x12\n\x04paid\x18\x02 \x01(\x08R\x04paid\"\xc5\x07\n\x0eOperatorAction\x12<\n\rdefine_market\x18\x01 \x01(\x0b\x32\x15.clob.v1.DefineMarketH\x00R\x0c\x64\x65\x66ineMarket\x12\x43\n\x10set_market_state\x18\x02 \x01(\x0b\x32\x17.clob.v1.SetMarketStateH\x00R\x0esetMarketState\x12<\n\rcancel_orders\x18\x03 \x01(\x0b\x32\x15.clob.v1.CancelOrdersH\x00R\x0c\x63\x61ncelOrders\x12I\n\x12set_shard_settings\x18\x04 \x01(\x0b\x32\x19.clob.v1.SetShardSettingsH\x00R\x10setShardSettings\x12L\n\x13raise_control_floor\x18\x05 \x01(\x0b\x32\x1a.clob.v1.RaiseControlFloorH\x00R\x11raiseControlFloor\x12\x36\n\x0braise_rules\x18\x06 \x01(\x0b\x32\x13.clob.v1.RaiseRulesH\x00R\nraiseRules\x12L\n\x13rotate_operator_key\x18\x07 \x01(\x0b\x32\x1a.clob.v1.RotateOperatorKeyH\x00R\x11rotateOperatorKey\x12\x33\n\nsweep_fees\x18\x08 \x01(\x0b\x32\x12.clob.v1.SweepFeesH\x00R\tsweepFees\x12\x39\n\x0c\x64\x65\x66ine_asset\x18\t \x01(\x0b\x32\x14.clob.v1.DefineAssetH\x00R\x0b\x64\x65\x66ineAsset\x12\x39\n\x0c\x64\x65\x66ine_shard\x18\n \x01(\x0b\x32\x14.clob.v1.DefineShardH\x00R\x0b\x64\x65\x66ineShard\x12,\n\x07\x64\x65posit\x18\x0b \x01(\x0b\x32\x10.clob.v1.DepositH\x00R\x07\x64\x65posit\x12\x45\n\x10\x63lose_withdrawal\x18\x0c \x01(\x0b\x32\x18.clob.v1.CloseWithdrawalH\x00R\x0f\x63loseWithdrawal\x12\x39\n\x0cregister_key\x18\r \x01(\x0b\x32\x14.clob.v1.RegisterKeyH\x00R\x0bregisterKey\x12\x33\n\nrevoke_key\x18\x0e \x01(\x0b\x32\x12.clob.v1.RevokeKeyH\x00R\trevokeKey\x12\x39\n\x0copen_account\x18\x0f \x01(\x0b\x32\x14.clob.v1.OpenAccountH\x00R\x0bopenAccountB\x08\n\x06\x61\x63tion\"\xba\x01\n\tOperation\x12\x14\n\x05shard\x18\x01 \x01(\rR\x05shard\x12)\n\x04role\x18\x02 \x01(\x0e\x32\x15.clob.v1.OperatorRoleR\x04role\x12\x1a\n\x08sequence\x18\x03 \x01(\x04R\x08sequence\x12\x31\n\x07\x61\x63tions\x18\x04 \x03(\x0b\x32\x17.clob.v1.OperatorActionR\x07\x61\x63tions\x12\x1d\n\nrequest_id\x18\x05 \x01(\x0cR\trequestId\"I\n\x0fSignedOperation\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\x12\x1c\n\tsignature\x18\x02 \x01(\x0cR\tsignature\"]\n\x08Transfer\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\x04R\x07\x61\x63\x63ount\x12\x14\n\x05\x61sset\x18\x02 \x01(\rR\x05\x61sset\x12!\n\x0c\x61mount_units\x18\x03 \x01(\x04R\x0b\x61mountUnits\"\xa8\x01\n\x04Link\x12\x1d\n\nfrom_shard\x18\x01 \x01(\rR\tfromShard\x12\x19\n\x08to_shard\x18\x02 \x01(\rR\x07toShard\x12\x1a\n\x08sequence\x18\x03 \x01(\x04R\x08sequence\x12\x19\n\x08source_n\x18\x04 \x01(\x04R\x07sourceN\x12/\n\ttransfers\x18\x05 \x03(\x0b\x32\x11.clob.v1.TransferR\ttransfers\"D\n\nSignedLink\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\x12\x1c\n\tsignature\x18\x02 \x01(\x0cR\tsignature*\x7f\n\x0cOperatorRole\x12\x1d\n\x19OPERATOR_ROLE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OPERATOR_ROLE_TREASURY\x10\x01\x12\x18\n\x14OPERATOR_ROLE_MARKET\x10\x02\x12\x1a\n\x16OPERATOR_ROLE_RECOVERY\x10\x03*\x8e\x01\n\x10\x41llocationPolicy\x12!\n\x1d\x41LLOCATION_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41LLOCATION_POLICY_EVEN\x10\x01\x12\x1f\n\x1b\x41LLOCATION_POLICY_ONE_SHARD\x10\x02\x12\x1a\n\x16\x41LLOCATION_POLICY_NONE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clob.v1.operation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATORROLE']._serialized_start=2356
-  _globals['_OPERATORROLE']._serialized_end=2483
-  _globals['_ALLOCATIONPOLICY']._serialized_start=2486
-  _globals['_ALLOCATIONPOLICY']._serialized_end=2628
-  _globals['_DEFINEMARKET']._serialized_start=79
-  _globals['_DEFINEMARKET']._serialized_end=134
-  _globals['_SETMARKETSTATE']._serialized_start=136
-  _globals['_SETMARKETSTATE']._serialized_end=255
-  _globals['_CANCELORDERS']._serialized_start=257
-  _globals['_CANCELORDERS']._serialized_end=356
-  _globals['_SETSHARDSETTINGS']._serialized_start=358
-  _globals['_SETSHARDSETTINGS']._serialized_end=428
-  _globals['_RAISECONTROLFLOOR']._serialized_start=430
-  _globals['_RAISECONTROLFLOOR']._serialized_end=478
-  _globals['_RAISERULES']._serialized_start=480
-  _globals['_RAISERULES']._serialized_end=514
-  _globals['_ROTATEOPERATORKEY']._serialized_start=516
-  _globals['_ROTATEOPERATORKEY']._serialized_end=566
-  _globals['_SWEEPFEES']._serialized_start=568
-  _globals['_SWEEPFEES']._serialized_end=601
-  _globals['_DEFINEASSET']._serialized_start=603
-  _globals['_DEFINEASSET']._serialized_end=654
-  _globals['_DEFINESHARD']._serialized_start=656
-  _globals['_DEFINESHARD']._serialized_end=709
-  _globals['_DEPOSIT']._serialized_start=712
-  _globals['_DEPOSIT']._serialized_end=886
-  _globals['_CLOSEWITHDRAWAL']._serialized_start=888
-  _globals['_CLOSEWITHDRAWAL']._serialized_end=957
-  _globals['_OPERATORACTION']._serialized_start=960
-  _globals['_OPERATORACTION']._serialized_end=1754
-  _globals['_OPERATION']._serialized_start=1757
-  _globals['_OPERATION']._serialized_end=1943
-  _globals['_SIGNEDOPERATION']._serialized_start=1945
-  _globals['_SIGNEDOPERATION']._serialized_end=2018
-  _globals['_TRANSFER']._serialized_start=2020
-  _globals['_TRANSFER']._serialized_end=2113
-  _globals['_LINK']._serialized_start=2116
-  _globals['_LINK']._serialized_end=2284
-  _globals['_SIGNEDLINK']._serialized_start=2286
-  _globals['_SIGNEDLINK']._serialized_end=2354
+  _globals['_OPERATORROLE']._serialized_start=2550
+  _globals['_OPERATORROLE']._serialized_end=2677
+  _globals['_ALLOCATIONPOLICY']._serialized_start=2680
+  _globals['_ALLOCATIONPOLICY']._serialized_end=2822
+  _globals['_DEFINEMARKET']._serialized_start=102
+  _globals['_DEFINEMARKET']._serialized_end=157
+  _globals['_SETMARKETSTATE']._serialized_start=159
+  _globals['_SETMARKETSTATE']._serialized_end=278
+  _globals['_CANCELORDERS']._serialized_start=280
+  _globals['_CANCELORDERS']._serialized_end=379
+  _globals['_SETSHARDSETTINGS']._serialized_start=381
+  _globals['_SETSHARDSETTINGS']._serialized_end=451
+  _globals['_RAISECONTROLFLOOR']._serialized_start=453
+  _globals['_RAISECONTROLFLOOR']._serialized_end=501
+  _globals['_RAISERULES']._serialized_start=503
+  _globals['_RAISERULES']._serialized_end=537
+  _globals['_ROTATEOPERATORKEY']._serialized_start=539
+  _globals['_ROTATEOPERATORKEY']._serialized_end=589
+  _globals['_SWEEPFEES']._serialized_start=591
+  _globals['_SWEEPFEES']._serialized_end=624
+  _globals['_DEFINEASSET']._serialized_start=626
+  _globals['_DEFINEASSET']._serialized_end=677
+  _globals['_DEFINESHARD']._serialized_start=679
+  _globals['_DEFINESHARD']._serialized_end=732
+  _globals['_DEPOSIT']._serialized_start=735
+  _globals['_DEPOSIT']._serialized_end=909
+  _globals['_CLOSEWITHDRAWAL']._serialized_start=911
+  _globals['_CLOSEWITHDRAWAL']._serialized_end=980
+  _globals['_OPERATORACTION']._serialized_start=983
+  _globals['_OPERATORACTION']._serialized_end=1948
+  _globals['_OPERATION']._serialized_start=1951
+  _globals['_OPERATION']._serialized_end=2137
+  _globals['_SIGNEDOPERATION']._serialized_start=2139
+  _globals['_SIGNEDOPERATION']._serialized_end=2212
+  _globals['_TRANSFER']._serialized_start=2214
+  _globals['_TRANSFER']._serialized_end=2307
+  _globals['_LINK']._serialized_start=2310
+  _globals['_LINK']._serialized_end=2478
+  _globals['_SIGNEDLINK']._serialized_start=2480
+  _globals['_SIGNEDLINK']._serialized_end=2548
 # @@protoc_insertion_point(module_scope)

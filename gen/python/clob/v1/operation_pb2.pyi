@@ -1,4 +1,5 @@
 from clob.v1 import batch_pb2 as _batch_pb2
+from clob.v1 import control_pb2 as _control_pb2
 from clob.v1 import market_pb2 as _market_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -124,7 +125,7 @@ class CloseWithdrawal(_message.Message):
     def __init__(self, withdrawal: _Optional[int] = ..., paid: _Optional[bool] = ...) -> None: ...
 
 class OperatorAction(_message.Message):
-    __slots__ = ("define_market", "set_market_state", "cancel_orders", "set_shard_settings", "raise_control_floor", "raise_rules", "rotate_operator_key", "sweep_fees", "define_asset", "define_shard", "deposit", "close_withdrawal")
+    __slots__ = ("define_market", "set_market_state", "cancel_orders", "set_shard_settings", "raise_control_floor", "raise_rules", "rotate_operator_key", "sweep_fees", "define_asset", "define_shard", "deposit", "close_withdrawal", "register_key", "revoke_key", "open_account")
     DEFINE_MARKET_FIELD_NUMBER: _ClassVar[int]
     SET_MARKET_STATE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ORDERS_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +138,9 @@ class OperatorAction(_message.Message):
     DEFINE_SHARD_FIELD_NUMBER: _ClassVar[int]
     DEPOSIT_FIELD_NUMBER: _ClassVar[int]
     CLOSE_WITHDRAWAL_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_KEY_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_KEY_FIELD_NUMBER: _ClassVar[int]
+    OPEN_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     define_market: DefineMarket
     set_market_state: SetMarketState
     cancel_orders: CancelOrders
@@ -149,7 +153,10 @@ class OperatorAction(_message.Message):
     define_shard: DefineShard
     deposit: Deposit
     close_withdrawal: CloseWithdrawal
-    def __init__(self, define_market: _Optional[_Union[DefineMarket, _Mapping]] = ..., set_market_state: _Optional[_Union[SetMarketState, _Mapping]] = ..., cancel_orders: _Optional[_Union[CancelOrders, _Mapping]] = ..., set_shard_settings: _Optional[_Union[SetShardSettings, _Mapping]] = ..., raise_control_floor: _Optional[_Union[RaiseControlFloor, _Mapping]] = ..., raise_rules: _Optional[_Union[RaiseRules, _Mapping]] = ..., rotate_operator_key: _Optional[_Union[RotateOperatorKey, _Mapping]] = ..., sweep_fees: _Optional[_Union[SweepFees, _Mapping]] = ..., define_asset: _Optional[_Union[DefineAsset, _Mapping]] = ..., define_shard: _Optional[_Union[DefineShard, _Mapping]] = ..., deposit: _Optional[_Union[Deposit, _Mapping]] = ..., close_withdrawal: _Optional[_Union[CloseWithdrawal, _Mapping]] = ...) -> None: ...
+    register_key: _control_pb2.RegisterKey
+    revoke_key: _control_pb2.RevokeKey
+    open_account: _control_pb2.OpenAccount
+    def __init__(self, define_market: _Optional[_Union[DefineMarket, _Mapping]] = ..., set_market_state: _Optional[_Union[SetMarketState, _Mapping]] = ..., cancel_orders: _Optional[_Union[CancelOrders, _Mapping]] = ..., set_shard_settings: _Optional[_Union[SetShardSettings, _Mapping]] = ..., raise_control_floor: _Optional[_Union[RaiseControlFloor, _Mapping]] = ..., raise_rules: _Optional[_Union[RaiseRules, _Mapping]] = ..., rotate_operator_key: _Optional[_Union[RotateOperatorKey, _Mapping]] = ..., sweep_fees: _Optional[_Union[SweepFees, _Mapping]] = ..., define_asset: _Optional[_Union[DefineAsset, _Mapping]] = ..., define_shard: _Optional[_Union[DefineShard, _Mapping]] = ..., deposit: _Optional[_Union[Deposit, _Mapping]] = ..., close_withdrawal: _Optional[_Union[CloseWithdrawal, _Mapping]] = ..., register_key: _Optional[_Union[_control_pb2.RegisterKey, _Mapping]] = ..., revoke_key: _Optional[_Union[_control_pb2.RevokeKey, _Mapping]] = ..., open_account: _Optional[_Union[_control_pb2.OpenAccount, _Mapping]] = ...) -> None: ...
 
 class Operation(_message.Message):
     __slots__ = ("shard", "role", "sequence", "actions", "request_id")

@@ -61,9 +61,9 @@ class OrderServiceServicer:
     """
 
     def Submit(self, request, context):
-        """Sends batches, to one shard or to several. A gRPC error with our ErrorInfo, INTERNAL excepted, says that nothing was
-        handed to any shard; after any other error what became of the batches is not known. The call fails with TOO_FAST,
-        OVERLOADED, UNAVAILABLE, DRAINING or CLOCK_SKEW only if all its batches were refused for that one reason.
+        """Sends batches, to one shard or to several. A gRPC error with our ErrorInfo, INTERNAL excepted, says that nothing
+        was handed to any shard; after any other error what became of the batches is not known. The call fails with
+        TOO_FAST, OVERLOADED, UNAVAILABLE, DRAINING or CLOCK_SKEW only if all its batches were refused for that one reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,8 @@ class OrderServiceServicer:
     def SubmitStream(self, request_iterator, context):
         """The same for many messages on one connection. Every message is answered once; answers may overtake one another.
         Whatever Submit would fail with is here an outcome of every batch of the message, and the stream goes on; an error
-        ends the stream and leaves what was not answered unknown. Batches of one shard get positions in the order sent.
+        ends the stream and leaves what was not answered unknown. What is let in for one shard gets positions in the order
+        sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

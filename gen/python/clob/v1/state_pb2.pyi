@@ -10,14 +10,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OperatorKey(_message.Message):
-    __slots__ = ("role", "public_key", "last_sequence")
+    __slots__ = ("role", "public_key", "last_sequence", "last_digest")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LAST_DIGEST_FIELD_NUMBER: _ClassVar[int]
     role: _operation_pb2.OperatorRole
     public_key: bytes
     last_sequence: int
-    def __init__(self, role: _Optional[_Union[_operation_pb2.OperatorRole, str]] = ..., public_key: _Optional[bytes] = ..., last_sequence: _Optional[int] = ...) -> None: ...
+    last_digest: bytes
+    def __init__(self, role: _Optional[_Union[_operation_pb2.OperatorRole, str]] = ..., public_key: _Optional[bytes] = ..., last_sequence: _Optional[int] = ..., last_digest: _Optional[bytes] = ...) -> None: ...
 
 class Genesis(_message.Message):
     __slots__ = ("format", "environment", "shard", "rules", "settings", "operators")
