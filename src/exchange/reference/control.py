@@ -26,11 +26,8 @@ from exchange.domain.events import (
     KeyRevoked,
     MarketDefined,
     OperationResult,
-    OperatorKeyRotated,
     RequestResult,
-    RulesRaised,
     ShardDefined,
-    ShardSettingsChanged,
     UserCreated,
     WithdrawalClosed,
     WithdrawalRequested,
@@ -43,7 +40,6 @@ from exchange.domain.markets import (
     Market,
     MarketState,
     market_is_valid,
-    settings_are_valid,
     symbol_is_valid,
     tag_is_valid,
     with_state,
@@ -79,7 +75,7 @@ from exchange.domain.state import (
 from exchange.domain.stops import invariant
 from exchange.domain.units import AMOUNT_UNITS_MAX, SHARD_MAX
 from exchange.reference.core import Core, amounts_in, amounts_out
-from exchange.reference.orders import Refused, require
+from exchange.reference.refusal import Refused, require
 from exchange.reference.signing import key_refusal, verify_one
 
 EXCHANGE_ACCOUNT = 0
@@ -445,18 +441,8 @@ class Control:
                 self._close_withdrawal(action)
             case RegisterKey() | RevokeKey() | OpenAccount():
                 self._change_user(action, by_user=0)
-            case SetShardSettings():
-                require(settings_are_valid(action.settings), RejectReason.INVALID_SETTINGS)
-                self.core.settings = action.settings
-                self._write(ShardSettingsChanged(action.settings))
-            case RaiseRules():
-                if reason := self.core.raise_rules(action.rules):
-                    raise Refused(reason)
-                self._write(RulesRaised(action.rules))
-            case RotateOperatorKey():
-                if reason := self.core.rotate_key(role, action.public_key):
-                    raise Refused(reason)
-                self._write(OperatorKeyRotated(role, action.public_key))
+            case SetShardSettings() | RaiseRules() | RotateOperatorKey():
+                self._write(self.core.change(role, action))
             case _:
                 raise Refused(RejectReason.NOT_FOR_THIS_SHARD)
 

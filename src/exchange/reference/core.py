@@ -6,14 +6,24 @@ from dataclasses import dataclass, field
 import msgspec
 from sortedcontainers import SortedDict, SortedSet
 
-from exchange.domain.events import BatchResult, LinkResult, OperationResult
+from exchange.domain.events import (
+    BatchResult,
+    Event,
+    LinkResult,
+    OperationResult,
+    OperatorKeyRotated,
+    RulesRaised,
+    ShardSettingsChanged,
+)
 from exchange.domain.frames import Entry, ParsedBatch, ParsedLink, ParsedOperation
 from exchange.domain.limits import LINK_DIGESTS_MAX
-from exchange.domain.operations import OperatorRole
+from exchange.domain.markets import settings_are_valid
+from exchange.domain.operations import OperatorRole, RaiseRules, RotateOperatorKey, SetShardSettings
 from exchange.domain.rejects import RejectReason
 from exchange.domain.signing import SignedKind, signed_bytes
 from exchange.domain.state import AssetAmount, Genesis, LinkIn, LinkOut, LiveNonce, OperatorKey, ShardCore
 from exchange.domain.stops import EngineStop, StopReason
+from exchange.reference.refusal import require
 from exchange.reference.signing import key_refusal, verify_one
 
 RULES_MAX = 1
@@ -195,23 +205,28 @@ class Core:
         )
         return OperationResult(place)
 
-    def rotate_key(self, role: OperatorRole, public_key: bytes) -> RejectReason | None:
-        """Give a role a new key; its sequence numbers go on."""
-        if key_refusal(public_key) is not None:
-            return RejectReason.INVALID_PUBLIC_KEY
-        self.operators[role] = msgspec.structs.replace(self.operators[role], public_key=public_key)
-        return None
+    def change(self, role: OperatorRole, action: SetShardSettings | RaiseRules | RotateOperatorKey) -> Event:
+        """Apply an action that every shard has; return what happened.
 
-    def raise_rules(self, rules: int) -> RejectReason | None:
-        """Run under newer rules from the next entry on; stop where this program does not know them."""
-        if rules <= self.rules:
-            return RejectReason.RULES_WOULD_NOT_RISE
-        if rules > RULES_MAX:
-            raise EngineStop(
-                StopReason.UNKNOWN_RULES, f"rules {rules} were raised; this program knows 1 .. {RULES_MAX}"
-            )
-        self.rules = rules
-        return None
+        Raises:
+            Refused: a rule is broken; nothing was changed.
+            EngineStop: the rules were raised beyond what this program knows.
+        """
+        match action:
+            case SetShardSettings(settings):
+                require(settings_are_valid(settings), RejectReason.INVALID_SETTINGS)
+                self.settings = settings
+                return ShardSettingsChanged(settings)
+            case RaiseRules(rules):
+                require(rules > self.rules, RejectReason.RULES_WOULD_NOT_RISE)
+                if rules > RULES_MAX:
+                    raise EngineStop(StopReason.UNKNOWN_RULES, f"rules {rules} were raised; known are 1 .. {RULES_MAX}")
+                self.rules = rules
+                return RulesRaised(rules)
+            case RotateOperatorKey(public_key):
+                require(key_refusal(public_key) is None, RejectReason.INVALID_PUBLIC_KEY)
+                self.operators[role] = msgspec.structs.replace(self.operators[role], public_key=public_key)
+                return OperatorKeyRotated(role, public_key)
 
     # --- links ------------------------------------------------------------------------------------------------------
 

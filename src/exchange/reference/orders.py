@@ -32,17 +32,7 @@ from exchange.domain.rejects import RejectReason
 from exchange.domain.units import AMOUNT_UNITS_MAX, PPM, PRICE_TICKS_MAX, QUANTITY_LOTS_MAX, ceil_div
 from exchange.reference.book import Book, Order
 from exchange.reference.matching import Floor
-
-
-class Refused(Exception):  # noqa: N818 - an outcome, not an error
-    """A rule is broken; nothing was changed."""
-
-    def __init__(self, reason: RejectReason, required_units: int = 0, available_units: int = 0, asset: int = 0) -> None:
-        super().__init__(reason.name)
-        self.reason = reason
-        self.required_units = required_units
-        self.available_units = available_units
-        self.asset = asset
+from exchange.reference.refusal import Refused, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +42,6 @@ class Sender:
     account: int
     command: int
     open_orders_max: int
-
-
-def require(rule: bool, reason: RejectReason) -> None:
-    """Refuse unless the rule holds."""
-    if not rule:
-        raise Refused(reason)
 
 
 # --- placing --------------------------------------------------------------------------------------------------------

@@ -34,10 +34,7 @@ from exchange.domain.events import (
     MarketDefined,
     MarketStateChanged,
     MarketStateScheduled,
-    OperatorKeyRotated,
     RequestResult,
-    RulesRaised,
-    ShardSettingsChanged,
 )
 from exchange.domain.frames import FORMAT, Entry, ParsedBatch, ParsedLink, ParsedOperation
 from exchange.domain.limits import COMMAND_EVENTS_MAX, ENTRY_EVENTS_MAX, PENDING_EVENTS_MAX, TIMERS_MAX
@@ -46,7 +43,6 @@ from exchange.domain.markets import (
     Market,
     MarketState,
     market_is_valid,
-    settings_are_valid,
     with_state,
 )
 from exchange.domain.operations import (
@@ -78,7 +74,8 @@ from exchange.reference import orders
 from exchange.reference.book import Book, Order
 from exchange.reference.core import Core, amounts_in, amounts_out
 from exchange.reference.matching import Floor
-from exchange.reference.orders import Refused, Sender, require
+from exchange.reference.orders import Sender
+from exchange.reference.refusal import Refused, require
 
 
 class Shard:
@@ -215,7 +212,7 @@ class Shard:
         return None
 
     def _is_concerned(self, pending: PendingCancelAll, order: Order) -> bool:
-        """Return whether a mass cancel ends this order; a trader's own leaves halted markets alone, as a cancel does."""
+        """Return whether a mass cancel ends this order; a trader's own leaves halted markets alone, as cancels do."""
         return (
             order.order_id <= pending.last_order_id
             and pending.market in (0, order.market)
@@ -366,22 +363,12 @@ class Shard:
                 self._set_market_state(action)
             case CancelOrders():
                 self._cancel_orders(action)
-            case SetShardSettings():
-                require(settings_are_valid(action.settings), RejectReason.INVALID_SETTINGS)
-                self.core.settings = action.settings
-                self._write(ShardSettingsChanged(action.settings))
             case RaiseControlFloor():
                 require(action.control_n >= self.core.control_floor, RejectReason.FLOOR_WOULD_FALL)
                 self.core.control_floor = action.control_n
                 self._write(ControlFloorRaised(action.control_n))
-            case RaiseRules():
-                if reason := self.core.raise_rules(action.rules):
-                    raise Refused(reason)
-                self._write(RulesRaised(action.rules))
-            case RotateOperatorKey():
-                if reason := self.core.rotate_key(role, action.public_key):
-                    raise Refused(reason)
-                self._write(OperatorKeyRotated(role, action.public_key))
+            case SetShardSettings() | RaiseRules() | RotateOperatorKey():
+                self._write(self.core.change(role, action))
             case SweepFees():
                 self._sweep_fees(action.asset)
             case _:
