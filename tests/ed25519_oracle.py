@@ -1,8 +1,8 @@
 """FOR TESTS ONLY: Ed25519 from the definition of the curve, to make vectors and to judge them a second time.
 
 Slow, not constant in time, and never to be imported by the package. It shares no code and no method with
-`exchange.reference.signing`: points are decoded and compared as points where OpenSSL compares bytes, orders are found by
-multiplying, and k is never reduced.
+`exchange.reference.signing`: points are decoded and compared as points where OpenSSL compares bytes, orders are found
+by multiplying, and k is never reduced.
 """
 
 import hashlib
@@ -31,16 +31,22 @@ class Point(NamedTuple):
         e, f, g, h = b - a, d - c, d + c, b + a
         return Point(e * f % P, g * h % P, f * g % P, e * h % P)
 
+    def doubled(self) -> "Point":
+        a, b = self.X * self.X % P, self.Y * self.Y % P
+        h, g = a + b, a - b
+        e = h - (self.X + self.Y) ** 2 % P
+        f = 2 * self.Z * self.Z + g
+        return Point(e * f % P, g * h % P, f * g % P, e * h % P)
+
     def __neg__(self) -> "Point":
         return Point(-self.X % P, self.Y, self.Z, -self.T % P)
 
     def __rmul__(self, scalar: int) -> "Point":  # type: ignore[override]
-        total, power = IDENTITY, self
-        while scalar:
-            if scalar & 1:
-                total += power
-            power += power
-            scalar >>= 1
+        total = IDENTITY
+        for bit in f"{scalar:b}":
+            total = total.doubled()
+            if bit == "1":
+                total += self
         return total
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""Makes ed25519_rule.json: cases for every class of the verification rule, in the format of `clob verify-vectors --help`.
+"""Makes ed25519_rule.json: cases for every class of the verification rule, as `clob verify-vectors` reads them.
 
 Every case is built from scalars and points, its verdict is stated by hand and checked against the test-only oracle.
 The same bytes come out every time: all that looks random is SHA-512 of a name.
@@ -7,7 +7,8 @@ The same bytes come out every time: all that looks random is SHA-512 of a name.
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 from tests import ed25519_oracle as oracle
@@ -38,7 +39,7 @@ def vectors() -> dict[str, Any]:
     names = [vector["name"] for vector in made]
     assert len(set(names)) == len(names), "two cases have one name"
     return {
-        "rule": "DESIGN.md section 3, Verification rule: the key rule, then the signature rule; the first reason counts",
+        "rule": "DESIGN.md section 3, Verification rule: the rule of keys, then of signatures; the first reason counts",
         "encoding": "hex",
         "made_by": "tests/vectors/make_ed25519.py",
         "vectors": made,
@@ -46,9 +47,11 @@ def vectors() -> dict[str, Any]:
 
 
 Case = dict[str, str]
+Parts = tuple[bytes, bytes, bytes]
+"""Public key, message, signature."""
 
 
-def _case(name: str, reason: str | None, parts: tuple[bytes, bytes, bytes], comment: str) -> Case:
+def _case(name: str, reason: str | None, parts: Parts, comment: str) -> Case:
     public_key, message, signature = parts
     assert oracle.reason(public_key, message, signature) == reason, name
     case = {
@@ -85,25 +88,30 @@ def _signed(
     message: bytes,
     *,
     a: int = A,
-    a_torsion: Point = IDENTITY,
+    a_torsion: int = 0,
     a_bytes: bytes | None = None,
     r: int = R,
-    r_torsion: Point = IDENTITY,
+    r_torsion: int = 0,
     r_bytes: bytes | None = None,
     hashed: tuple[bytes, bytes] | None = None,
-) -> tuple[bytes, bytes, bytes]:
-    """Return (key, message, signature) with A = a B + torsion, R = r B + torsion and S = r + k a.
+) -> Parts:
+    """Return a case with A = a B + TORSION[a_torsion], R = r B + TORSION[r_torsion] and S = r + k a.
 
     So 8 S B = 8 R + 8 k A always holds, and S B = R + k A where the torsions cancel. `a_bytes` and `r_bytes` stand for
     other encodings of A and R; `hashed` is what k is made of if not (R, A) as they stand.
     """
-    a_bytes = a_bytes or (a * B + a_torsion).encode()
-    r_bytes = r_bytes or (r * B + r_torsion).encode()
+    a_bytes = a_bytes or (_times_base(a) + TORSION[a_torsion]).encode()
+    r_bytes = r_bytes or (_times_base(r) + TORSION[r_torsion]).encode()
     k = oracle.challenge(*(hashed or (r_bytes, a_bytes)), message)
     return a_bytes, message, r_bytes + oracle.scalar_bytes(r + k * a)
 
 
-def _holds(parts: tuple[bytes, bytes, bytes], *, cofactor: int = 1, reduce_k: bool = False) -> bool:
+@lru_cache
+def _times_base(scalar: int) -> Point:
+    return scalar * B
+
+
+def _holds(parts: Parts, *, cofactor: int = 1, reduce_k: bool = False) -> bool:
     """Return whether the equation holds when A and R are decoded leniently and nothing else is checked."""
     public_key, message, signature = parts
     a, r = oracle.decode_leniently(public_key), oracle.decode_leniently(signature[:32])
@@ -114,35 +122,63 @@ def _holds(parts: tuple[bytes, bytes, bytes], *, cofactor: int = 1, reduce_k: bo
     return oracle.equation_holds(a, r, s, k % L if reduce_k else k, cofactor=cofactor)
 
 
-def _first(
-    name: str, make: Callable[[bytes], tuple[bytes, bytes, bytes]], wanted: Callable[[tuple[bytes, bytes, bytes]], bool]
-) -> tuple[bytes, bytes, bytes]:
-    """Return the first case, over the messages of a name, that is wanted."""
-    return next(parts for parts in map(make, _messages(name)) if wanted(parts))
+def _in_every_way(parts: Parts) -> Parts:
+    """Return a case in which the equation holds with and without the cofactor, k reduced or not."""
+    return _checked(parts, for_k=True, for_reduced_k=True)
 
 
-def _only_cofactored(parts: tuple[bytes, bytes, bytes]) -> bool:
-    return not _holds(parts) and not _holds(parts, reduce_k=True) and _holds(parts, cofactor=8)
+def _only_cofactored(parts: Parts) -> Parts:
+    """Return a case in which the equation holds with the cofactor only."""
+    return _checked(parts, for_k=False, for_reduced_k=False)
 
 
-def _in_every_way(parts: tuple[bytes, bytes, bytes]) -> bool:
-    return _holds(parts) and _holds(parts, reduce_k=True) and _holds(parts, cofactor=8)
+def _checked(parts: Parts, *, for_k: bool, for_reduced_k: bool) -> Parts:
+    assert _holds(parts, cofactor=8)
+    assert _holds(parts) == for_k
+    assert _holds(parts, reduce_k=True) == for_reduced_k
+    return parts
 
 
-def _with_s(parts: tuple[bytes, bytes, bytes], s: int) -> tuple[bytes, bytes, bytes]:
+def _search(
+    name: str,
+    *,
+    for_k: bool = True,
+    for_reduced_k: bool = True,
+    a: int = A,
+    a_torsion: int,
+    a_bytes: bytes | None = None,
+    r: int = R,
+    r_torsion: int = 0,
+) -> Parts:
+    """Return the first case, over the messages of a name, in which the torsions cancel for just these forms of k."""
+    for message in _messages(name):
+        parts = _signed(message, a=a, a_torsion=a_torsion, a_bytes=a_bytes, r=r, r_torsion=r_torsion)
+        k = oracle.challenge(parts[2][:32], parts[0], message)
+        cancels, reduced_cancels = ((r_torsion + number * a_torsion) % 8 == 0 for number in (k, k % L))
+        if (cancels, reduced_cancels) == (for_k, for_reduced_k):
+            return _checked(parts, for_k=for_k, for_reduced_k=for_reduced_k)
+    raise AssertionError(name)
+
+
+def _with_short_s() -> Parts:
+    """Return a good case whose S ends with a zero byte."""
+    return next(parts for parts in map(_signed, _messages("short s")) if parts[2][63] == 0)
+
+
+def _with_s(parts: Parts, s: int) -> Parts:
     public_key, message, signature = parts
     return public_key, message, signature[:32] + s.to_bytes(32, "little")
 
 
-def _s_of(parts: tuple[bytes, bytes, bytes]) -> int:
+def _s_of(parts: Parts) -> int:
     return int.from_bytes(parts[2][32:], "little")
 
 
-def _with_key(parts: tuple[bytes, bytes, bytes], public_key: bytes) -> tuple[bytes, bytes, bytes]:
+def _with_key(parts: Parts, public_key: bytes) -> Parts:
     return public_key, *parts[1:]
 
 
-def _with_r(parts: tuple[bytes, bytes, bytes], r_bytes: bytes) -> tuple[bytes, bytes, bytes]:
+def _with_r(parts: Parts, r_bytes: bytes) -> Parts:
     return *parts[:2], r_bytes + parts[2][32:]
 
 
@@ -173,7 +209,7 @@ def _accepted() -> Iterator[Case]:
     for i in (1, 2):
         comment = f"Signature {i} of 2 of one message by one key: a signer may choose any nonce."
         yield _case(f"accept/nonce-{i}", None, _signed(ANY_MESSAGE, r=_scalar(f"nonce {i}")), comment)
-    parts = _first("short s", _signed, lambda parts: parts[2][63] == 0)
+    parts = _with_short_s()
     yield _case("accept/s-ends-with-a-zero-byte", None, parts, "S is below 2^248: its last byte is zero.")
     payload = b"clob.v1.Batch\0test\0" + bytes.fromhex("0801")
     yield _case("accept/tagged", None, _signed(payload), "The message starts with a tag, an environment and a zero.")
@@ -205,17 +241,9 @@ def _non_canonical_encodings() -> Iterator[tuple[str, bytes, Point]]:
 
 def _key_non_canonical() -> Iterator[Case]:
     for name, encoded, decoded in _non_canonical_encodings():
-        if 8 * decoded == IDENTITY:
-            parts = _first(
-                name,
-                lambda message, encoded=encoded, decoded=decoded: _signed(  # type: ignore[misc]
-                    message, a=0, a_torsion=decoded, a_bytes=encoded
-                ),
-                _in_every_way,
-            )
-            comment = (
-                f"Another encoding of the point of order {decoded.order()}; the equation holds for what it decodes to."
-            )
+        if decoded in TORSION:
+            parts = _search(name, a=0, a_torsion=TORSION.index(decoded), a_bytes=encoded)
+            comment = f"Another encoding of the point of order {decoded.order()}; the equation holds for that point."
         else:
             parts = _with_key(_signed(ANY_MESSAGE), encoded)
             comment = f"Another encoding of a point of order {_order_name(decoded)}; nobody knows a private key of it."
@@ -236,30 +264,18 @@ def _order_name(decoded: Point) -> str:
 
 
 def _key_small_order() -> Iterator[Case]:
-    for i, torsion in enumerate(TORSION):
-        parts = _first(
-            f"small key {i}",
-            lambda message, torsion=torsion: _signed(message, a=0, a_torsion=torsion),  # type: ignore[misc]
-            _in_every_way,
-        )
+    for i in range(8):
         comment = f"Key of order {ORDERS[i]}; the equation holds for this message, without any private key."
+        parts = _search(f"small key {i}", a=0, a_torsion=i)
         yield _case(f"key-small-order/torsion-{i}", "KEY_SMALL_ORDER", parts, comment)
-    parts = _signed(ANY_MESSAGE, a=0, r=0)
+    parts = _in_every_way(_signed(ANY_MESSAGE, a=0, r=0))
     assert parts[2] == IDENTITY.encode() + bytes(32)
     comment = "Key and R are the identity and S = 0: the equation holds for every message."
     yield _case("key-small-order/all-identity", "KEY_SMALL_ORDER", parts, comment)
-    parts = _first(
-        "small key and r",
-        lambda message: _signed(message, a=0, a_torsion=TORSION[1], r=0, r_torsion=TORSION[7]),
-        _in_every_way,
-    )
+    parts = _search("small key and r", a=0, a_torsion=1, r=0, r_torsion=7)
     comment = "Key and R of order 8 and S = 0; the torsions cancel, so the equation holds."
     yield _case("key-small-order/s-0-torsion-cancels", "KEY_SMALL_ORDER", parts, comment)
-    parts = _first(
-        "small key, torsion in r",
-        lambda message: _signed(message, a=0, a_torsion=TORSION[3], r_torsion=TORSION[5]),
-        _in_every_way,
-    )
+    parts = _search("small key, torsion in r", a=0, a_torsion=3, r_torsion=5)
     comment = "Key of order 8, R of order 8L; the torsions cancel, so the equation holds."
     yield _case("key-small-order/mixed-r-torsion-cancels", "KEY_SMALL_ORDER", parts, comment)
 
@@ -274,47 +290,24 @@ def _key_off_curve() -> Iterator[Case]:
 
 
 def _key_mixed_order() -> Iterator[Case]:
-    for i, torsion in enumerate(TORSION[1:], start=1):
-
-        def make(message: bytes, torsion: Point = torsion) -> tuple[bytes, bytes, bytes]:
-            return _signed(message, a_torsion=torsion)
-
-        order = f"{ORDERS[i]}L"
-        parts = _first(f"mixed key {i}", make, _in_every_way)
-        comment = f"Key of order {order}; k is a multiple of {ORDERS[i]}, so the equation holds, as in most libraries."
+    for i in range(1, 8):
+        parts = _search(f"mixed key {i}", a_torsion=i)
+        comment = f"Key of order {ORDERS[i]}L; the torsion vanishes in k A, so the equation holds in most libraries."
         yield _case(f"key-mixed-order/torsion-{i}-equation-holds", "KEY_MIXED_ORDER", parts, comment)
-        parts = _first(f"mixed key {i}", make, _only_cofactored)
-        comment = f"Key of order {order}; the equation holds after multiplication by the cofactor only."
+        parts = _search(f"mixed key {i}", for_k=False, for_reduced_k=False, a_torsion=i)
+        comment = f"Key of order {ORDERS[i]}L; the equation holds after multiplication by the cofactor only."
         yield _case(f"key-mixed-order/torsion-{i}-only-cofactored", "KEY_MIXED_ORDER", parts, comment)
-    for name, reduce_k, comment in (
-        (
-            "reduced",
-            True,
-            "Key of order 8L; the equation holds for k mod L and not for k, which is where libraries differ.",
-        ),
-        (
-            "full",
-            False,
-            "Key of order 8L; the equation holds for k and not for k mod L, which is where libraries differ.",
-        ),
-    ):
-        parts = _first(
-            f"{name} k",
-            lambda message: _signed(message, a_torsion=TORSION[1]),
-            lambda parts, reduce_k=reduce_k: (  # type: ignore[misc]
-                _holds(parts, reduce_k=reduce_k) and not _holds(parts, reduce_k=not reduce_k)
-            ),
-        )
-        yield _case(f"key-mixed-order/equation-holds-for-{name}-k", "KEY_MIXED_ORDER", parts, comment)
-    parts = _first(
-        "mixed key and r", lambda message: _signed(message, a_torsion=TORSION[1], r_torsion=TORSION[4]), _in_every_way
-    )
+    for name, other in (("k", "k mod L"), ("k-mod-l", "k")):
+        parts = _search(name, for_k=name == "k", for_reduced_k=name != "k", a_torsion=1)
+        comment = f"Key of order 8L; the equation does not hold for {other}: libraries differ in which they take."
+        yield _case(f"key-mixed-order/equation-holds-for-{name}", "KEY_MIXED_ORDER", parts, comment)
+    parts = _search("mixed key and r", a_torsion=1, r_torsion=4)
     comment = "Key of order 8L and R of order 2L; the torsions cancel, so the equation holds."
     yield _case("key-mixed-order/torsion-cancels-in-r", "KEY_MIXED_ORDER", parts, comment)
 
 
 def _signature_length() -> Iterator[Case]:
-    parts = _first("short s", _signed, lambda parts: parts[2][63] == 0)
+    parts = _with_short_s()
     public_key, message, signature = parts
     for name, made, comment in (
         ("0-bytes", b"", "No signature."),
@@ -328,7 +321,7 @@ def _signature_length() -> Iterator[Case]:
 
 
 def _s_not_reduced() -> Iterator[Case]:
-    parts = _first("small s", _signed, lambda parts: _s_of(parts) < L // 16)
+    parts = next(parts for parts in map(_signed, _messages("small s")) if _s_of(parts) < L // 16)
     s = _s_of(parts)
     for name, made, comment in (
         ("plus-l", s + L, "S + L: the equation holds, and anyone could have made it."),
@@ -349,16 +342,14 @@ def _s_not_reduced() -> Iterator[Case]:
 def _r_non_canonical() -> Iterator[Case]:
     for name, encoded, decoded in _non_canonical_encodings():
         if decoded == IDENTITY:
-            parts = _signed(ANY_MESSAGE, r=0, r_bytes=encoded)
-            assert _in_every_way(parts)
-            comment = "Another encoding of the identity; the equation holds for what it decodes to."
-        elif 8 * decoded == IDENTITY:
-            parts = _signed(ANY_MESSAGE, r=0, r_torsion=decoded, r_bytes=encoded)
-            assert _only_cofactored(parts)
+            parts = _in_every_way(_signed(ANY_MESSAGE, r=0, r_bytes=encoded))
+            comment = "Another encoding of the identity; the equation holds for that point."
+        elif decoded in TORSION:
+            parts = _only_cofactored(_signed(ANY_MESSAGE, r=0, r_bytes=encoded))
             comment = f"Another encoding of the point of order {decoded.order()}; the equation holds with the cofactor."
         else:
             parts = _with_r(_signed(ANY_MESSAGE), encoded)
-            comment = f"Another encoding of a point of order {_order_name(decoded)}; no S fits it."
+            comment = f"Another encoding of a point of order {_order_name(decoded)}; nobody knows an S that fits it."
         yield _case(f"r-non-canonical/{name}", "R_NON_CANONICAL", parts, comment)
     for sign in (0, 1):
         parts = _with_r(_signed(ANY_MESSAGE), oracle.encode_raw(P + OFF_CURVE_Y, sign))
@@ -371,19 +362,16 @@ def _r_non_canonical() -> Iterator[Case]:
 
 
 def _r_small_order() -> Iterator[Case]:
-    parts = _signed(ANY_MESSAGE, r=0)
-    assert _in_every_way(parts)
+    parts = _in_every_way(_signed(ANY_MESSAGE, r=0))
     comment = "R is the identity and S = k a: the equation holds, and S shows the private key to everyone."
     yield _case("r-small-order/identity", "R_SMALL_ORDER", parts, comment)
-    for i, torsion in enumerate(TORSION[1:], start=1):
-        parts = _signed(ANY_MESSAGE, r=0, r_torsion=torsion)
-        assert _only_cofactored(parts)
+    for i in range(1, 8):
+        parts = _only_cofactored(_signed(ANY_MESSAGE, r=0, r_torsion=i))
         comment = f"R of order {ORDERS[i]}; the equation holds after multiplication by the cofactor only."
         yield _case(f"r-small-order/torsion-{i}", "R_SMALL_ORDER", parts, comment)
     parts = _with_s(_signed(ANY_MESSAGE, r=0), 0)
-    yield _case(
-        "r-small-order/identity-and-s-0", "R_SMALL_ORDER", parts, "R is the identity and S = 0: a blank signature."
-    )
+    comment = "R is the identity and S = 0: a blank signature."
+    yield _case("r-small-order/identity-and-s-0", "R_SMALL_ORDER", parts, comment)
 
 
 def _equation() -> Iterator[Case]:
@@ -411,13 +399,12 @@ def _equation() -> Iterator[Case]:
     for sign in (0, 1):
         parts = _with_r(good, oracle.encode_raw(OFF_CURVE_Y, sign))
         yield _case(f"equation/r-off-curve-sign-{sign}", "EQUATION", parts, "R has y < p, but no x goes with it.")
-    for i, torsion in enumerate(TORSION[1:], start=1):
-        parts = _signed(ANY_MESSAGE, r_torsion=torsion)
-        assert _only_cofactored(parts)
+    for i in range(1, 8):
+        parts = _only_cofactored(_signed(ANY_MESSAGE, r_torsion=i))
         comment = f"R of order {ORDERS[i]}L; the equation holds after multiplication by the cofactor only."
         yield _case(f"equation/torsion-{i}-in-r", "EQUATION", parts, comment)
-    for i, torsion in enumerate((TORSION[4], TORSION[4]), start=1):
-        parts = _signed(ANY_MESSAGE, r=_scalar(f"cancel {i}"), r_torsion=torsion)
+    for i in (1, 2):
+        parts = _only_cofactored(_signed(ANY_MESSAGE, r=_scalar(f"cancel {i}"), r_torsion=4))
         comment = f"{i} of 2 whose torsions of order 2 cancel where one equation without the cofactor is made of both."
         yield _case(f"equation/cancels-in-a-batch-{i}", "EQUATION", parts, comment)
     for name, flag, context, hashed in (("ctx", 0, b"clob", message), ("ph", 1, b"", hashlib.sha512(message).digest())):

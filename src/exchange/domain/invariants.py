@@ -35,16 +35,16 @@ from exchange.domain.state import (
 from exchange.domain.units import AMOUNT_UNITS_MAX, COUNTER_BITS, PPM, PRICE_TICKS_MAX, QUANTITY_LOTS_MAX, SHARD_MAX
 
 INVARIANTS: dict[str, str] = {
-    "I-01": "Per asset, treasury, open withdrawals, transit, shards and collected fees add up to deposits less payments.",
+    "I-01": "Per asset, treasury, open withdrawals, transit, shards and fees add up to deposits less payments.",
     "I-02": "No amount is negative, and none reaches 2^63.",
     "I-03": "What an account has locked of an asset is, to the unit, what filling its open orders as a maker costs.",
     "I-04": "No book is crossed when a command is done.",
     "I-05": "A taker meets the best price first, and at one price the order that came to it first.",
     "I-06": "A trade is at the maker's price, which is never worse than the taker's.",
     "I-07": "An order is never filled beyond its quantity, and an open one has something open.",
-    "I-08": "An order_id and a trade_id are given once, and an account has each client_order_id on one open order at most.",
+    "I-08": "An order_id and a trade_id are given once; of an account's open orders no two have one client_order_id.",
     "I-09": "The events of an account in a shard and those of a market are numbered densely from 1.",
-    "I-10": "A batch is executed at most once: its nonce is remembered for as long as it could be executed, and no longer.",
+    "I-10": "A batch is executed at most once: its nonce is kept while the batch could be executed, and no longer.",
     "I-11": "A link is applied once and in order; no receiver is ahead of its sender.",
     "I-12": "Verifying many signatures together gives each the verdict that it has alone.",
     "I-13": "A state is written in one way: every list sorted as state.proto says, nothing twice, nothing empty.",
@@ -53,7 +53,7 @@ INVARIANTS: dict[str, str] = {
     "I-16": "Every command of an executed batch is answered by exactly one event, in the order of the commands.",
     "I-17": "A public key is registered once, for ever, and every account and key belongs to one user.",
     "I-18": "Fees of an order in a role add up to its notional times the rate, rounded up once.",
-    "I-19": "What is refused changes nothing but the numbers of events and, where its rule says so, a nonce or sequence.",
+    "I-19": "What is refused changes nothing but event numbers and, where its rule says so, a nonce or sequence.",
 }
 """Name and sentence of each invariant. Numbers are never reused."""
 
@@ -133,10 +133,12 @@ def broken_between(control: ControlState, shards: Sequence[ShardState]) -> list[
 def _kept(control: ControlState, shards: Sequence[ShardState]) -> Counter[int]:
     """Return units per asset in the treasury, open withdrawals, accounts of shards, and fees that were not swept."""
     kept: Counter[int] = Counter()
-    treasury = (amount for owner in control.treasury for amount in owner.balances)
-    fees = (amount for shard in shards for amount in shard.fees)
-    for amount in chain(treasury, control.withdrawals, fees):
+    treasury = chain.from_iterable(owner.balances for owner in control.treasury)
+    fees = chain.from_iterable(shard.fees for shard in shards)
+    for amount in chain(treasury, fees):
         kept[amount.asset] += amount.amount_units
+    for withdrawal in control.withdrawals:
+        kept[withdrawal.asset] += withdrawal.amount_units
     for shard in shards:
         for owner in shard.accounts:
             for balance in owner.balances:

@@ -1,13 +1,14 @@
 """LOBSTER files: one book's day as a file of messages and a file with the book after each message.
 
-Format: LOBSTER_SampleFiles_ReadMe.txt of lobsterdata.com. A message is `time, type, order id, size, price, direction`, with
-a seventh column (the market participant) in some editions. A book row is `ask price, ask size, bid price, bid size` per
-level, best first. There is no header. Plain or gzipped; line ends of any kind; blank lines and trailing commas are
-passed over. Sizes are lots of one share, prices are ticks of 1/10,000 dollar, times are nanoseconds after midnight.
+Format: LOBSTER_SampleFiles_ReadMe.txt of lobsterdata.com. A message is `time, type, order id, size, price, direction`,
+with a seventh column (the market participant) in some editions. A book row is `ask price, ask size, bid price, bid
+size` per level, best first. There is no header. Plain or gzipped; line ends of any kind; blank lines and trailing
+commas are passed over. Sizes are lots of one share, prices ticks of 1/10,000 dollar, times nanoseconds after midnight.
 """
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from enum import IntEnum
 from itertools import zip_longest
@@ -25,7 +26,7 @@ COLUMNS_PER_LEVEL: Final = 4
 _MESSAGE_COLUMNS: Final = ("time", "type", "order id", "size", "price", "direction")
 _MESSAGE_COLUMNS_MAX: Final = len(_MESSAGE_COLUMNS) + 1
 _BOOK_COLUMNS: Final = ("ask price", "ask size", "bid price", "bid size")
-_TIME = re.compile(r"([0-9]{1,6})(?:\.([0-9]{0,9})0*)?")
+_TIME = re.compile(r"([0-9]{1,6})(?:\.([0-9]{0,9})([0-9]{0,20}))?")
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _INTEGERS = re.compile(r"-?[0-9]{1,19}(?:,-?[0-9]{1,19})*")
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -67,6 +68,7 @@ class BookRow(NamedTuple):
     asks: list[tuple[int, int]]
 
     def of(self, side: Side) -> list[tuple[int, int]]:
+        """Return the levels of one side."""
         return self.bids if side is Side.BUY else self.asks
 
 
@@ -98,8 +100,8 @@ class LobsterPair:
         book_rows = sum(1 for _ in _lines(book))
         if self.rows_total != book_rows:
             raise LobsterError(
-                f"ROWS_DIFFER: {messages} has {self.rows_total} rows, {book} has {book_rows}; a pair has one book row per"
-                " message: give the two files of one download"
+                f"ROWS_DIFFER: {messages} has {self.rows_total} rows, {book} has {book_rows}; a pair has one book row"
+                " per message: give the two files of one download"
             )
         if not self.rows_total:
             raise LobsterError(f"NO_ROWS: {messages} and {book} have no rows; give a pair that has some")
@@ -113,7 +115,8 @@ class LobsterPair:
         """
         pairs = zip_longest(_lines(self.messages), read_book(self.book))
         for number, (line, book) in enumerate(pairs, 1):
-            assert line is not None and book is not None, "a file changed while it was read"
+            assert line is not None, "the message file shrank while it was read"
+            assert book is not None, "the book file shrank while it was read"
             yield Row(number, _message(self.messages, *line), book)
 
 
@@ -153,7 +156,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                     text = re.sub(r"\s*,\s*", ",", text)
                 if text:
                     yield number, text
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise LobsterError(f"UNREADABLE: {path} cannot be read as text or gzipped text: {error}") from error
 
 
@@ -176,12 +179,12 @@ def _message(path: Path, line: int, text: str) -> Message:
     fields = text.split(",")
     if not len(_MESSAGE_COLUMNS) <= len(fields) <= _MESSAGE_COLUMNS_MAX:
         raise LobsterError(
-            f"BAD_ROW: {path}:{line}: {len(fields)} columns ({text[:80]!r}); a message has six: {', '.join(_MESSAGE_COLUMNS)}"
+            f"BAD_ROW: {path}:{line}: {len(fields)} columns ({text[:80]!r});"
+            f" a message has six: {', '.join(_MESSAGE_COLUMNS)}"
         )
     time = _TIME.fullmatch(fields[0])
     if time is None:
-        raise _bad(path, line, 1, "time", fields[0], "want seconds after midnight with at most 9 decimals")
-    seconds, fraction = time.groups(default="")
+        raise _bad(path, line, 1, "time", fields[0], "want seconds after midnight, in digits with a point")
     for column, name in enumerate(_MESSAGE_COLUMNS[1:], 1):
         if _INTEGER.fullmatch(fields[column]) is None:
             raise _bad(path, line, column + 1, name, fields[column], "want an integer")
@@ -196,13 +199,21 @@ def _message(path: Path, line: int, text: str) -> Message:
     if kind <= MessageType.EXECUTE_HIDDEN and not 0 < quantity_lots <= QUANTITY_LOTS_MAX:
         raise _bad(path, line, 4, "size", quantity_lots, f"want 1 to {QUANTITY_LOTS_MAX}")
     return Message(
-        time_ns=int(seconds) * NS_PER_SECOND + int(fraction.ljust(9, "0")),
+        time_ns=_time_ns(*time.groups(default="")),
         kind=MessageType(kind),
         order_id=order_id,
         quantity_lots=quantity_lots,
         price_ticks=price_ticks,
         side=Side.BUY if direction == 1 else Side.SELL,
     )
+
+
+def _time_ns(seconds: str, fraction: str, beyond: str) -> int:
+    """Return nanoseconds of the digits before the point, up to nine behind it, and those beyond, rounded half up.
+
+    Copies that went through a float have such digits: 34397.878728270996 was 34397.878728271.
+    """
+    return int(seconds) * NS_PER_SECOND + int(fraction.ljust(9, "0")) + (beyond >= "5")
 
 
 # --- book rows ------------------------------------------------------------------------------------------------------
@@ -230,23 +241,24 @@ def _book_row(path: Path, line: int, text: str, columns: int) -> BookRow:
     prices, sizes = numbers[0::2], numbers[1::2]
     if min(sizes) > 0 and max(sizes) <= QUANTITY_LOTS_MAX and 0 < min(prices) and max(prices) < EMPTY_PRICE:
         return BookRow(
-            bids=list(zip(prices[1::2], sizes[1::2], strict=True)), asks=list(zip(prices[0::2], sizes[0::2], strict=True))
+            bids=list(zip(prices[1::2], sizes[1::2], strict=True)),
+            asks=list(zip(prices[0::2], sizes[0::2], strict=True)),
         )
-    return BookRow(
-        bids=_levels_there(path, line, numbers, 2, -EMPTY_PRICE), asks=_levels_there(path, line, numbers, 0, EMPTY_PRICE)
-    )
+    return BookRow(bids=_levels_there(path, line, numbers, 2), asks=_levels_there(path, line, numbers, 0))
 
 
-def _levels_there(path: Path, line: int, numbers: list[int], offset: int, empty_price: int) -> list[tuple[int, int]]:
+def _levels_there(path: Path, line: int, numbers: list[int], offset: int) -> list[tuple[int, int]]:
     """Return one side's levels up to the first empty one; `offset` is that of the side's columns in a level."""
     there: list[tuple[int, int]] = []
     empty_at = 0
     for index in range(offset, len(numbers), COLUMNS_PER_LEVEL):
         price_ticks, quantity_lots = numbers[index : index + 2]
-        if price_ticks == empty_price and quantity_lots == 0:
+        if abs(price_ticks) == EMPTY_PRICE and quantity_lots == 0:
             empty_at = empty_at or index + 1
         elif not 0 < price_ticks < EMPTY_PRICE:
-            rule = f"want 1 to {EMPTY_PRICE - 1}, or {empty_price} with size 0 for an empty level"
+            rule = (
+                f"want 1 to {EMPTY_PRICE - 1}, or {EMPTY_PRICE} (bids: -{EMPTY_PRICE}) with size 0 where there is none"
+            )
             raise _bad(path, line, index + 1, _book_column(index + 1), price_ticks, rule)
         elif not 0 < quantity_lots <= QUANTITY_LOTS_MAX:
             rule = f"want 1 to {QUANTITY_LOTS_MAX}"

@@ -102,13 +102,15 @@ class Venue:
             self._traders[account] = Trader(account, seed, public_key, key_id_of(public_key))
         return self._traders[account]
 
-    def batch(self, account: int, *commands: Command, nonce: int | None = None) -> SignedBatch:
-        """Return commands as the account signs them, valid for VALIDITY_MS from now, under a nonce of their own."""
+    def batch(
+        self, account: int, *commands: Command, nonce: int | None = None, valid_for_ms: int = VALIDITY_MS
+    ) -> SignedBatch:
+        """Return commands as the account signs them, valid for so long from now, under a nonce of their own."""
         if nonce is None:
             self._nonce += 1
             nonce = self._nonce
         trader = self.trader(account)
-        payload = encode(Batch(account, self.shard, nonce, self.now_us // 1000 + VALIDITY_MS, commands))
+        payload = encode(Batch(account, self.shard, nonce, self.now_us // 1000 + valid_for_ms, commands))
         covered = signed_bytes(SignedKind.BATCH, self.environment, payload)
         return SignedBatch(trader.key_id, payload, sign(trader.seed, covered) if self.signed else UNSIGNED)
 
@@ -119,10 +121,12 @@ class Venue:
         seed = operator_seed(self.environment, role)
         return SignedOperation(payload, sign(seed, signed_bytes(SignedKind.OPERATOR, self.environment, payload)))
 
-    def link(self, *transfers: Transfer) -> SignedLink:
-        """Return money from the treasury as the treasury signs it, under the next sequence number."""
-        self._link_sequence += 1
-        payload = encode(Link(CONTROL_SHARD, self.shard, self._link_sequence, self._link_sequence, transfers))
+    def link(self, *transfers: Transfer, sequence: int | None = None) -> SignedLink:
+        """Return money from the treasury as the treasury signs it, under the next sequence number or the given one."""
+        if sequence is None:
+            self._link_sequence += 1
+            sequence = self._link_sequence
+        payload = encode(Link(CONTROL_SHARD, self.shard, sequence, sequence, transfers))
         seed = operator_seed(self.environment, OperatorRole.TREASURY)
         return SignedLink(payload, sign(seed, signed_bytes(SignedKind.LINK, self.environment, payload)))
 

@@ -2,13 +2,14 @@
 
 from exchange.domain.frames import FORMAT
 from exchange.domain.state import Checkpoint, ControlState, ShardState
+from exchange.domain.units import CONTROL_SHARD
 from exchange.wire.entries import check_format
 from exchange.wire.hashing import state_hash
 from exchange.wire.messages import decode, encode
 
 
 class CheckpointError(ValueError):
-    """The bytes are no intact checkpoint. Nothing was loaded."""
+    """The bytes are no intact checkpoint of such a shard. Nothing was loaded."""
 
 
 def write_checkpoint(state: ShardState | ControlState) -> bytes:
@@ -22,24 +23,38 @@ def read_shard_checkpoint(data: bytes) -> ShardState:
 
     Raises:
         UnknownFormatError: the checkpoint, or the state in it, is of another version.
-        CheckpointError: the state does not have the hash that stands beside it.
+        CheckpointError: the state does not have the hash that stands beside it, or is that of shard 0.
         WireError: the bytes are not canonical.
     """
     encoded = _read(data)
     check_format("shard state", encoded)
-    return decode(ShardState, encoded)
+    state = decode(ShardState, encoded)
+    if state.core.genesis.shard == CONTROL_SHARD:
+        raise CheckpointError(
+            "CHECKPOINT_SHARD: the checkpoint is of shard 0, which does not trade; load it as control"
+        )
+    return state
 
 
 def read_control_checkpoint(data: bytes) -> ControlState:
-    """Return the state in a checkpoint of shard 0. Raises as `read_shard_checkpoint` does."""
+    """Return the state in a checkpoint of shard 0. Raises as `read_shard_checkpoint` does, for any other shard."""
     encoded = _read(data)
     check_format("control state", encoded)
-    return decode(ControlState, encoded)
+    state = decode(ControlState, encoded)
+    if (shard := state.core.genesis.shard) != CONTROL_SHARD:
+        raise CheckpointError(
+            f"CHECKPOINT_SHARD: the checkpoint is of shard {shard}, control is shard 0; load that one"
+        )
+    return state
 
 
 def _read(data: bytes) -> bytes:
     check_format("checkpoint", data)
     checkpoint = decode(Checkpoint, data)
-    if state_hash(checkpoint.state) != checkpoint.state_hash:
-        raise CheckpointError("STATE_HASH: the checkpoint's state does not have the hash beside it; take an older one")
+    found = state_hash(checkpoint.state)
+    if found != checkpoint.state_hash:
+        raise CheckpointError(
+            f"STATE_HASH: the checkpoint's state has hash {found.hex()}, not {checkpoint.state_hash.hex()} as it says: "
+            "it was damaged; take an older one"
+        )
     return checkpoint.state

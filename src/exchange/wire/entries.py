@@ -5,9 +5,10 @@ from typing import TypeVar
 from exchange.domain import limits
 from exchange.domain.commands import Batch, SignedBatch
 from exchange.domain.control import ControlRequest, Registration
-from exchange.domain.frames import Entry, OrderFrame, ParsedBatch, ParsedLink, ParsedOperation, ParsedRequest
+from exchange.domain.frames import FORMAT, Entry, OrderFrame, ParsedBatch, ParsedLink, ParsedOperation, ParsedRequest
 from exchange.domain.operations import Link, Operation, SignedLink, SignedOperation
 from exchange.domain.record import Record
+from exchange.wire.codec import leading_number
 from exchange.wire.errors import UnknownFormatError, WireError
 from exchange.wire.hashing import digest_of
 from exchange.wire.messages import decode, encode
@@ -29,14 +30,20 @@ def parse_entry(n: int, t_us: int, order_frame: bytes) -> Entry:
         frame = decode(OrderFrame, order_frame)
     except WireError:
         return Entry(n=n, t_us=t_us, well_formed=False)
-    batches = tuple(_parse_batch(signed) for signed in frame.batches)
-    if sum(len(parsed.batch.commands) for parsed in batches if parsed.batch) > limits.FRAME_COMMANDS_MAX:
-        return Entry(n=n, t_us=t_us, well_formed=False)
+    batches: list[ParsedBatch] = []
+    commands = 0
+    for signed in frame.batches:
+        parsed = _parse_batch(signed)
+        commands += len(parsed.batch.commands) if parsed.batch else 0
+        # Nothing is parsed beyond the limit: a frame has room for sixty times as many commands, each of them an object.
+        if commands > limits.FRAME_COMMANDS_MAX:
+            return Entry(n=n, t_us=t_us, well_formed=False)
+        batches.append(parsed)
     return Entry(
         n=n,
         t_us=t_us,
         control_n=frame.control_n,
-        batches=batches,
+        batches=tuple(batches),
         links=tuple(_parse_link(signed) for signed in frame.links),
         operations=tuple(_parse_operation(signed) for signed in frame.operations),
         requests=tuple(_parse_request(request) for request in frame.requests),
@@ -44,12 +51,20 @@ def parse_entry(n: int, t_us: int, order_frame: bytes) -> Entry:
 
 
 def check_format(what: str, data: bytes) -> None:
-    """Raise UnknownFormatError where `data` starts with a format, always field 1, other than ours.
+    """Check the version of a frame, a genesis, a state or a checkpoint, which is field 1 of every version.
 
     Bytes that do not start with a format at all are of no version: they are malformed, which decoding will say.
+
+    Args:
+        what: name of what the bytes hold, for the error.
+        data: the bytes.
+
+    Raises:
+        UnknownFormatError: they start with the canonical encoding of another format than ours.
     """
-    if len(data) >= 2 and data[0] == 0x08 and 1 < data[1] < 0x80:
-        raise UnknownFormatError(what, data[1])
+    found = leading_number(1, data)
+    if found is not None and found != FORMAT:
+        raise UnknownFormatError(what, found)
 
 
 def operation_body_digest(operation: Operation) -> bytes:

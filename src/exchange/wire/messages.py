@@ -1,4 +1,4 @@
-"""The messages of the contracts that are signed, hashed or checkpointed, with the bounds that LIMITS give their fields."""
+"""The messages that are signed, hashed or checkpointed, with the bounds that LIMITS give their fields."""
 
 from typing import TypeVar, cast
 
@@ -110,7 +110,7 @@ def encode(value: Record) -> bytes:
         WireError: a number does not fit its type, or a field or the whole exceeds LIMITS.
     """
     name = type(value).__name__
-    data = CODECS[name].encode(value)
+    data = bytes(CODECS[name].encode(value))
     _check_total(name, data)
     return data
 
@@ -124,7 +124,7 @@ def decode(record: type[R], data: bytes) -> R:
     name = record.__name__
     _check_total(name, data)
     try:
-        return cast(R, CODECS[name].decode(data))
+        return cast(R, CODECS[name].decode(data, 0, len(data), 0))
     except WireError as error:
         raise error if error.field else WireError(error.reason, name, error.offset, error.detail) from None
 
