@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from exchange.engine.choice import ENGINES
@@ -10,8 +8,3 @@ from exchange.engine.port import EngineFactory
 def engine(request: pytest.FixtureRequest) -> EngineFactory:
     """Every engine there is here, one after another: what a test says of one it says of all."""
     return ENGINES[request.param]
-
-
-@pytest.fixture(scope="session")
-def repository() -> Path:
-    return Path(__file__).resolve().parents[1]

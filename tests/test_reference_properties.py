@@ -31,6 +31,7 @@ from exchange.domain.commands import (
     ReduceOrder,
     ReleaseFunds,
     ReplaceOrder,
+    RequestWithdrawal,
     SelfTradePrevention,
     Side,
     SignedBatch,
@@ -38,14 +39,32 @@ from exchange.domain.commands import (
 )
 from exchange.domain.control import OpenAccount
 from exchange.domain.events import (
+    CancelAllDone,
+    CancelOrdersAccepted,
+    CancelReason,
     Event,
+    OrderAccepted,
+    OrderCancelled,
+    Trade,
 )
-from exchange.domain.frames import FORMAT, OrderFrame
-from exchange.domain.invariants import broken_in_shard
-from exchange.domain.markets import LotRule, Market, MarketState, ShardSettings, TickRule
+from exchange.domain.frames import FORMAT, ExecutionFrame, OrderFrame
+from exchange.domain.invariants import broken_between, broken_in_control, broken_in_shard
+from exchange.domain.limits import (
+    COMMAND_EVENTS_MAX,
+    ENTRY_EVENTS_MAX,
+    FRAME_OPERATIONS_MAX,
+    OPERATION_ACTIONS_MAX,
+    PENDING_EVENTS_MAX,
+)
+from exchange.domain.markets import Asset, LotRule, Market, MarketState, ShardSettings, TickRule
 from exchange.domain.operations import (
+    AllocationPolicy,
     CancelOrders,
+    CloseWithdrawal,
+    DefineAsset,
     DefineMarket,
+    DefineShard,
+    Deposit,
     OperatorAction,
     OperatorRole,
     RaiseControlFloor,
@@ -56,11 +75,16 @@ from exchange.domain.operations import (
     SweepFees,
     Transfer,
 )
+from exchange.domain.rejects import RejectReason
+from exchange.domain.units import CONTROL_SHARD
 from exchange.engine.choice import ENGINES
 from exchange.engine.port import EngineFactory
+from exchange.engine.reference import control_from_checkpoint
+from exchange.local.control_venue import ControlVenue, KeyPair, carried_by, signed_link
 from exchange.local.venue import Venue
 from exchange.wire.checkpoint import read_shard_checkpoint
-from exchange.wire.messages import encode
+from exchange.wire.messages import decode, encode
+from tests.support.markets import ALICE, BASE, BOB, QUOTE, UNBANDED, funded_venue, limit, refusals
 from tests.support.naive import LogReader
 
 SIZE = int(os.environ.get("CLOB_TEST_SIZE", "1"))
@@ -97,19 +121,21 @@ names = st.sampled_from([0, 0, 0, 0, 1, 2, 3])
 prices = st.integers(97, 104)
 """Near each other, so that orders meet; those of market 2 from 100 on must be multiples of 5."""
 quantities = st.integers(1, 12)
+amounts = st.one_of(st.integers(1, 60_000), hostile)
 enum_values = st.integers(0, 9)
 """Members of any enum, and numbers that mean nothing."""
 
 
 def mostly(*weighted: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
     """Return a strategy that takes each of the others as often as its weight says (`one_of` cannot be weighted)."""
-    return st.sampled_from([chosen for weight, chosen in weighted for _ in range(weight)]).flatmap(lambda one: one)
+    choices = [chosen for weight, chosen in weighted for _ in range(weight)]
+    return st.integers(0, len(choices) - 1).flatmap(lambda place: choices[place])
 
 
 def spoiled(sound: st.SearchStrategy[Any], **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Return a strategy for what is sound but for one field, which gets a value that may be anything."""
-    spoilt = st.sampled_from(sorted(fields)).flatmap(lambda name: st.tuples(st.just(name), fields[name]))
-    return st.builds(lambda record, change: msgspec.structs.replace(record, **dict([change])), sound, spoilt)
+    changes_of_one = st.sampled_from(sorted(fields)).flatmap(lambda name: st.fixed_dictionaries({name: fields[name]}))
+    return st.builds(lambda record, change: msgspec.structs.replace(record, **change), sound, changes_of_one)
 
 
 resting_orders = st.builds(
@@ -368,9 +394,288 @@ def _order_id(there: list[int], place: int) -> int:
     return there[place - 1] if place <= len(there) else 2**64 - place
 
 
-def _run(machine: Any, examples: int, steps: int) -> None:
+# --- money between shards ---------------------------------------------------------------------------------------------
+
+
+owners = st.sampled_from([1, 2])
+deposits = st.builds(
+    Deposit,
+    account=owners,
+    asset=st.sampled_from(ASSETS),
+    amount_units=st.integers(1, 50_000),
+    allocate=st.sampled_from([AllocationPolicy.EVEN, AllocationPolicy.NONE]),
+)
+odd_deposits = spoiled(
+    deposits,
+    account=st.just(99),
+    asset=st.just(99),
+    amount_units=hostile,
+    allocate=enum_values,
+    to_shard=st.integers(0, 3),
+)
+
+
+class Exchange(RuleBasedStateMachine):
+    """Shard 0 and two trading shards, with links that are sent late, again, too early or for a long time not at all."""
+
+    factory: EngineFactory
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.control = ControlVenue()
+        self.shards = {number: Venue(self.factory, shard=number, signed=False) for number in (1, 2)}
+        self.keys: dict[int, KeyPair] = {}
+        self.sent: dict[tuple[int, int], list[SignedLink]] = {}
+
+    @initialize()
+    def open(self) -> None:
+        self.control.operate(OperatorRole.MARKET, *(DefineAsset(Asset(asset, f"A{asset}", 0)) for asset in ASSETS))
+        self.control.operate(OperatorRole.MARKET, DefineShard(1), DefineShard(2))
+        for number, shard in self.shards.items():
+            shard.define_markets(*(msgspec.structs.replace(market, shard=number) for market in MARKETS))
+        self.keys = dict(self.control.new_user(name) for name in ("alice", "bob"))
+        for account in self.keys:
+            for asset in ASSETS:
+                self.operate(Deposit(account, asset, 100_000, AllocationPolicy.EVEN))
+                self.operate(Deposit(account, asset, 100_000, AllocationPolicy.NONE))
+        for channel in list(self.sent):
+            self.deliver_all(channel)
+
+    # --- rules ------------------------------------------------------------------------------------------------------
+
+    @rule(deposit=mostly((3, deposits), (1, odd_deposits)))
+    def deposit(self, deposit: Deposit) -> None:
+        self.operate(deposit)
+
+    @rule(account=owners, asset=st.sampled_from(ASSETS), units=amounts, to_shard=st.sampled_from([1, 1, 2, 2, 0, 3]))
+    def allocate(self, account: int, asset: int, units: int, to_shard: int) -> None:
+        self.command(account, AllocateFunds(asset, units, to_shard), AllocateFunds(asset, 1, to_shard))
+
+    @rule(account=owners, asset=st.sampled_from(ASSETS), units=amounts)
+    def withdraw(self, account: int, asset: int, units: int) -> None:
+        self.command(account, RequestWithdrawal(asset, units, "bank"))
+
+    @rule(which=st.integers(0, 3), paid=st.booleans())
+    def close_withdrawal_and_one_that_is_closed(self, which: int, paid: bool) -> None:
+        there = [withdrawal.withdrawal for withdrawal in self.control.state.withdrawals] or [0]
+        one = CloseWithdrawal(there[which % len(there)], paid)
+        self.operate(one, one)
+
+    @rule(shard=st.sampled_from([1, 2]), account=owners, orders=st.lists(places, max_size=12))
+    def trade(self, shard: int, account: int, orders: list[Command]) -> None:
+        self.carry(shard, self.shards[shard].trade(account, CancelAllOrders(3), *orders))
+
+    @rule(shard=st.sampled_from([1, 2]), account=owners, asset=st.sampled_from(ASSETS), units=amounts)
+    def release(self, shard: int, account: int, asset: int, units: int) -> None:
+        self.carry(shard, self.shards[shard].trade(account, ReleaseFunds(asset, units), ReleaseFunds(asset, units)))
+
+    @rule(shard=st.sampled_from([1, 2]))
+    def sweep_fees(self, shard: int) -> None:
+        sweeps = (SweepFees(asset) for asset in ASSETS)
+        self.carry(shard, self.shards[shard].operate(OperatorRole.TREASURY, *sweeps))
+
+    @rule(channel=st.integers(0, 3))
+    def deliver_backwards(self, channel: int) -> None:
+        """Deliver the last links of a channel, the newest first: too early, the next one, or old."""
+        name = sorted(self.sent)[channel % len(self.sent)]
+        for link in self.sent[name][-3:][::-1]:
+            self.deliver(name, link)
+
+    @rule(channel=st.integers(0, 3))
+    def deliver_everything(self, channel: int) -> None:
+        """Deliver a channel from its first link on, as a sender does that does not know what has arrived."""
+        self.deliver_all(sorted(self.sent)[channel % len(self.sent)])
+
+    @rule(shard=st.integers(0, 2))
+    def go_on_from_a_checkpoint(self, shard: int) -> None:
+        if shard == CONTROL_SHARD:
+            self.control.engine = control_from_checkpoint(self.control.engine.checkpoint())
+        else:
+            venue = self.shards[shard]
+            venue.engine = self.factory.from_checkpoint(venue.engine.checkpoint())
+
+    # --- what holds after every entry -------------------------------------------------------------------------------
+
+    @invariant()
+    def no_money_is_made_or_lost(self) -> None:
+        control = self.control.state
+        states = [read_shard_checkpoint(shard.engine.checkpoint()) for shard in self.shards.values()]
+        assert broken_in_control(control) == []
+        assert [broken_in_shard(state) for state in states] == [[], []]
+        assert broken_between(control, states) == []
+
+    def teardown(self) -> None:
+        """Deliver everything: nothing is in transit any more, and receivers have what senders sent."""
+        for channel in self.sent:
+            self.deliver_all(channel)
+        self.no_money_is_made_or_lost()
+        cores = [self.control.state.core]
+        cores += [read_shard_checkpoint(shard.engine.checkpoint()).core for shard in self.shards.values()]
+        sent = {
+            (core.genesis.shard, out.to_shard): (out.last_sequence, out.sent)
+            for core in cores
+            for out in core.links_out
+        }
+        received = {
+            (link.from_shard, core.genesis.shard): (link.last_sequence, link.received)
+            for core in cores
+            for link in core.links_in
+        }
+        assert sent == received
+
+    # --- how it enters ----------------------------------------------------------------------------------------------
+
+    def operate(self, *actions: OperatorAction) -> None:
+        self.carry(CONTROL_SHARD, self.control.operate(OperatorRole.TREASURY, *actions))
+
+    def command(self, account: int, *sent: Command) -> None:
+        self.carry(CONTROL_SHARD, self.control.command(self.keys[account], account, *sent))
+
+    def carry(self, shard: int, events: Sequence[Event]) -> None:
+        """Sign a link for all that was sent. Nothing is delivered yet."""
+        n = self.control.engine.position if shard == CONTROL_SHARD else self.shards[shard].engine.position
+        for link in carried_by(events, shard, n):
+            self.sent.setdefault((shard, link.to_shard), []).append(signed_link("local", link))
+
+    def deliver_all(self, channel: tuple[int, int]) -> None:
+        for link in self.sent[channel]:
+            self.deliver(channel, link)
+
+    def deliver(self, channel: tuple[int, int], link: SignedLink) -> None:
+        _, to_shard = channel
+        if to_shard == CONTROL_SHARD:
+            self.control.enter(links=(link,))
+        else:
+            self.shards[to_shard].enter(links=(link,))
+
+
+# --- more than one command or entry can hold --------------------------------------------------------------------------
+
+
+def test_a_mass_cancel_of_more_orders_than_a_command_may_cancel_goes_on_in_the_following_entries(
+    factory: EngineFactory,
+) -> None:
+    venue, reader = _crowded(factory, orders=3_000)
+    lengths = [len(_enter(venue, reader, venue.batch(BOB, CancelAllOrders())))]
+    while venue.engine.has_due_work(venue.now_us):
+        lengths.append(len(_enter(venue, reader)))
+    assert venue.engine.open_orders(BOB) == []
+    # One event is always left for the end: 1,022 cancels behind the acceptance, then 1,023, then the others.
+    assert lengths == [1 + COMMAND_EVENTS_MAX - 1, PENDING_EVENTS_MAX - 1, 3_000 - 1_022 - 1_023 + 1]
+
+
+def test_orders_placed_after_a_mass_cancel_outlive_it(factory: EngineFactory) -> None:
+    venue, reader = _crowded(factory, orders=1_500)
+    later = limit(Side.SELL, 1, 101, market=2)
+    _enter(venue, reader, venue.batch(BOB, CancelAllOrders(), later))
+    _enter(venue, reader, venue.batch(BOB, later))
+    assert [order.price_ticks for order in venue.engine.open_orders(BOB)] == [101, 101]
+
+
+def test_a_mass_cancel_goes_on_in_equal_bytes_after_a_restore(factory: EngineFactory) -> None:
+    venue, reader = _crowded(factory, orders=2_100)
+    _enter(venue, reader, venue.batch(BOB, CancelAllOrders()))
+    venue.engine = factory.from_checkpoint(venue.engine.checkpoint())
+    _enter(venue, reader)
+    _enter(venue, reader)
+    replayed = factory.from_genesis(venue.genesis)
+    assert replayed.apply(venue.entries) == venue.frames
+    assert replayed.checkpoint() == venue.engine.checkpoint()
+
+
+def test_two_mass_cancels_under_way_end_in_the_order_in_which_they_came(factory: EngineFactory) -> None:
+    venue, reader = _crowded(factory, orders=2_500)
+    _enter(venue, reader, venue.batch(BOB, CancelAllOrders(side=Side.SELL), CancelAllOrders()))
+    ended: list[CancelAllDone] = []
+    while venue.engine.has_due_work(venue.now_us):
+        ended += [event for event in _enter(venue, reader) if isinstance(event, CancelAllDone)]
+    assert [(done.cancel_all_id, done.cancelled_orders) for done in ended] == [(1, 1_478), (2, 1_022)]
+
+
+def test_a_halt_stops_a_traders_mass_cancel_but_not_the_exchanges(factory: EngineFactory) -> None:
+    venue, reader = _crowded(factory, orders=2_000)
+    halt = venue.operation(OperatorRole.MARKET, SetMarketState(2, MarketState.HALTED))
+    reader.read((), venue.enter(operations=(halt,)))
+    kept = _enter(venue, reader, venue.batch(BOB, CancelAllOrders()))
+    assert kept[-1] == CancelAllDone(cancel_all_id=1, cancelled_orders=0, account=BOB, account_seq=2_004)
+    by_the_exchange = venue.operation(OperatorRole.MARKET, CancelOrders(market=2))
+    reader.read((), venue.enter(operations=(by_the_exchange,)))
+    while venue.engine.has_due_work(venue.now_us):
+        _enter(venue, reader)
+    assert venue.engine.open_orders(BOB) == []
+
+
+def test_a_mass_cancel_of_the_exchange_waits_where_its_entry_is_full(factory: EngineFactory) -> None:
+    venue, reader = _crowded(factory, orders=100)
+    noise = [SetMarketState(2, MarketState.OPEN)] * (OPERATION_ACTIONS_MAX - 1)
+    full = [venue.operation(OperatorRole.MARKET, *noise, noise[0]) for _ in range(FRAME_OPERATIONS_MAX - 1)]
+    last = venue.operation(OperatorRole.MARKET, *noise, CancelOrders(market=2))
+    events = venue.enter(operations=(*full, last))
+    reader.read((), events)
+    assert len(events) > ENTRY_EVENTS_MAX
+    assert events[-1] == CancelOrdersAccepted(cancel_all_id=1, market=2)
+    assert len(venue.engine.open_orders(BOB)) == 100
+    assert len(_enter(venue, reader)) == 101
+    assert venue.engine.open_orders(BOB) == []
+
+
+def test_a_taker_meets_as_many_makers_as_a_command_may_and_its_rest_is_cancelled(factory: EngineFactory) -> None:
+    venue, reader = _crowded(factory, orders=1_100)
+    events = _enter(venue, reader, venue.batch(ALICE, limit(Side.BUY, 1_100, 100, market=2)))
+    caused = events[1:]
+    assert [type(event) for event in caused] == [OrderAccepted, *[Trade] * 1_021, OrderCancelled]
+    last = caused[-1]
+    assert isinstance(last, OrderCancelled)
+    assert (last.reason, last.cancelled_lots) == (CancelReason.MATCH_LIMIT, 1_100 - 1_021)
+    assert len(caused) <= COMMAND_EVENTS_MAX
+
+
+@pytest.mark.parametrize("quantity_lots", [1_021, 1_022])
+def test_fill_or_kill_knows_how_many_makers_a_command_may_meet(factory: EngineFactory, quantity_lots: int) -> None:
+    venue, reader = _crowded(factory, orders=1_100)
+    order = limit(Side.BUY, quantity_lots, 100, market=2)
+    killed = msgspec.structs.replace(order, time_in_force=TimeInForce.FOK)
+    events = _enter(venue, reader, venue.batch(ALICE, killed))
+    assert refusals(events) == ([] if quantity_lots == 1_021 else [RejectReason.FOK_NOT_FILLABLE])
+
+
+def test_an_account_that_owns_all_there_is_can_trade_with_itself(factory: EngineFactory) -> None:
+    venue = Venue(factory, signed=False)
+    venue.define_markets(msgspec.structs.replace(UNBANDED, quote_units_per_tick_lot=1))
+    venue.credit(Transfer(ALICE, BASE, 2**63 - 1), Transfer(ALICE, QUOTE, 2**63 - 1))
+    both = [limit(side, 5, 7, market=2) for side in Side]
+    willing = [msgspec.structs.replace(order, self_trade_prevention=SelfTradePrevention.NONE) for order in both]
+    assert isinstance(venue.trade(ALICE, *willing)[-1], Trade)
+    assert venue.engine.balances(ALICE) == {BASE: (2**63 - 1, 0), QUOTE: (2**63 - 1, 0)}
+
+
+def _crowded(factory: EngineFactory, orders: int) -> tuple[Venue, LogReader]:
+    """Return a venue where Bob offers one lot at 100 in as many orders, and a reader of its log so far."""
+    venue, reader = funded_venue(factory, UNBANDED), LogReader()
+    for frame in venue.frames:
+        reader.read((), decode(ExecutionFrame, frame).events)
+    while orders:
+        some = min(orders, 1_000)
+        _enter(venue, reader, venue.batch(BOB, *[limit(Side.SELL, 1, 100, market=2)] * some))
+        orders -= some
+    return venue, reader
+
+
+def _enter(venue: Venue, reader: LogReader, *batches: SignedBatch) -> tuple[Event, ...]:
+    events = venue.enter(*batches)
+    reader.read(batches, events)
+    state = read_shard_checkpoint(venue.engine.checkpoint())
+    assert broken_in_shard(state) == []
+    reader.check(state)
+    return events
+
+
+# --- the runs ---------------------------------------------------------------------------------------------------------
+
+
+def _run(machine: Any, factory: EngineFactory, examples: int, steps: int) -> None:
     run_state_machine_as_test(
-        machine,
+        type(machine.__name__, (machine,), {"factory": factory}),
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -381,19 +686,24 @@ def _run(machine: Any, examples: int, steps: int) -> None:
     )
 
 
-def _machine_on(factory: EngineFactory) -> type[TradingShard]:
-    return type("TradingShard", (TradingShard,), {"factory": factory})
-
-
 @pytest.fixture(params=sorted(ENGINES))
 def factory(request: pytest.FixtureRequest) -> EngineFactory:
     return ENGINES[request.param]
 
 
 def test_a_trading_shard_keeps_every_invariant_whatever_enters(factory: EngineFactory) -> None:
-    _run(_machine_on(factory), examples=60, steps=40)
+    _run(TradingShard, factory, examples=80, steps=40)
+
+
+def test_money_is_never_made_or_lost_between_shards(factory: EngineFactory) -> None:
+    _run(Exchange, factory, examples=40, steps=40)
 
 
 @pytest.mark.long
 def test_a_trading_shard_keeps_every_invariant_for_long(factory: EngineFactory) -> None:
-    _run(_machine_on(factory), examples=1_000 * SIZE, steps=100)
+    _run(TradingShard, factory, examples=1_000 * SIZE, steps=100)
+
+
+@pytest.mark.long
+def test_money_is_never_made_or_lost_between_shards_for_long(factory: EngineFactory) -> None:
+    _run(Exchange, factory, examples=500 * SIZE, steps=60)

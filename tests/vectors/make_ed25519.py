@@ -14,6 +14,7 @@ from typing import Any, Final
 from tests import ed25519_oracle as oracle
 from tests.ed25519_oracle import IDENTITY, TORSION, B, L, P, Point
 
+FILE: Final = "ed25519_rule.json"
 ANY_MESSAGE: Final = b"any message"
 OFF_CURVE_Y: Final = 2
 ORDERS: Final = {0: 1, 1: 8, 2: 4, 3: 8, 4: 2, 5: 8, 6: 4, 7: 8}

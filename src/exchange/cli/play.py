@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import click
 import msgspec
@@ -33,16 +33,23 @@ def play(file: BinaryIO | None, engine: str, as_json: bool, schema: bool) -> Non
         raise click.UsageError("name a SCENARIO.json, or - for standard input; --schema prints what it looks like")
     try:
         factory = engine_named(engine)
+    except ValueError as error:
+        _refuse(str(error))
+    try:
         scenario = read_scenario(file.read())
         played = play_scenario(scenario, factory)
-    except ValueError as error:
-        click.echo(f"{file.name}: {error}" if isinstance(error, ScenarioError) else str(error), err=True)
-        sys.exit(2)
+    except ScenarioError as error:
+        _refuse(f"{getattr(file, 'name', '<stdin>')}: {error}")
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(played), indent=2))
     else:
         click.echo("\n".join(_drawn(scenario, played)))
     sys.exit(0 if played.ok else 1)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    click.echo(sentence, err=True)
+    sys.exit(2)
 
 
 def _drawn(scenario: Scenario, played: Played) -> Iterator[str]:

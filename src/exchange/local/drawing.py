@@ -98,7 +98,7 @@ def _draw_event(event: View) -> Clause | None:
         case "CommandRejected":
             if not event["required_units"]:
                 return (f"rejected {event['reason']}",)
-            needs = f"needs {event['required_units']} has {event['available_units']} {event['asset_symbol']}"
+            needs = f"needs {event['required_units']} has {event['available_units']} {_asset(event)}"
             return (f"rejected {event['reason']}", needs)
         case "ActionRejected":
             return (f"rejected {event['reason']}",)
@@ -123,9 +123,9 @@ def _draw_event(event: View) -> Clause | None:
         case "CancelAllDone":
             return (f"done {event['cancelled_orders']}",)
         case "FundsCredited":
-            return (f"credited {event['amount_units']} {event['asset_symbol']}", f"to {event['account_name']}")
+            return (f"credited {event['amount_units']} {_asset(event)}", f"to {event['account_name']}")
         case "FundsSent":
-            return (f"sent {event['amount_units']} {event['asset_symbol']}",)
+            return (f"sent {event['amount_units']} {_asset(event)}",)
         case "MarketDefined":
             return ("defined",)
         case "MarketStateChanged":
@@ -136,6 +136,11 @@ def _draw_event(event: View) -> Clause | None:
             return ("changed",)
         case other:
             return (str(other),)
+
+
+def _asset(event: View) -> str:
+    """Return the name of an event's asset, its number where it has none."""
+    return str(event["asset_symbol"] or event["asset"])
 
 
 # --- what was done --------------------------------------------------------------------------------------------------

@@ -15,13 +15,11 @@ from exchange.domain import operations
 from exchange.domain.commands import OrderType, SelfTradePrevention, SignedBatch, TimeInForce
 from exchange.domain.events import (
     ActionRejected,
-    BatchResult,
     CommandRejected,
     Event,
     LinkResult,
     MarketDefined,
     MarketStateChanged,
-    OperationResult,
     OrderAccepted,
     OrderCancelled,
     OrderReduced,
@@ -63,7 +61,6 @@ _STATES: Final[dict[type[spec.StateStep], MarketState]] = {
     spec.CancelOnly: MarketState.CANCEL_ONLY,
     spec.Halt: MarketState.HALTED,
 }
-_TAKEN: Final = (BatchResult, LinkResult, OperationResult)
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +103,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
         fees: by asset: units that the exchange has collected and not sent to the treasury.
         entries: how many entries the shard's log has.
         state_hash, chain_hash: of the shard at the end, hex; the same on every engine.
-        stopped: why the engine stopped; then there is no final state and the last five but chain_hash are empty.
+        stopped: why the engine stopped; then books, balances, fees and state_hash are empty.
     """
 
     title: str
@@ -116,13 +113,13 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     setup: list[dict[str, Any]]
     steps: list[StepResult]
     trades: list[dict[str, Any]]
-    books: dict[str, Any]
-    balances: dict[str, dict[str, dict[str, int]]]
-    fees: dict[str, int]
+    books: dict[str, Any] = {}
+    balances: dict[str, dict[str, dict[str, int]]] = {}
+    fees: dict[str, int] = {}
     entries: int
-    state_hash: str
+    state_hash: str = ""
     chain_hash: str
-    stopped: str | None = None
+    stopped: str | None
 
 
 class Placed(NamedTuple):
@@ -225,7 +222,6 @@ class Player:
                 continue
             failures += self._failures_of_stop(step, happened, rest=len(self.scenario.commands) - index - 1)
             break
-        state = None if stopped else self.state()
         return Played(
             title=self.scenario.title,
             engine=self.factory.name,
@@ -234,16 +230,21 @@ class Player:
             setup=setup,
             steps=steps,
             trades=trades,
-            books={} if state is None else self._view_books(state),
-            balances={} if state is None else {name: self.balances(number) for name, number in self._accounts.items()},
-            fees={}
-            if state is None
-            else {self.names.assets.get(fee.asset, str(fee.asset)): fee.amount_units for fee in state.fees},
             entries=self.venue.engine.position,
-            state_hash="" if state is None else self.venue.engine.state_hash().hex(),
             chain_hash=self.venue.engine.chain_hash.hex(),
             stopped=stopped,
+            **({} if stopped else self._final_state()),
         )
+
+    def _final_state(self) -> dict[str, Any]:
+        """Return the fields of Played that only a running engine can fill."""
+        state = self.state()
+        return {
+            "books": {self.names.markets[book.market.market]: view_book(book, self.names) for book in state.books},
+            "balances": {name: self.balances(number) for name, number in self._accounts.items()},
+            "fees": {self.names.assets[fee.asset]: fee.amount_units for fee in state.fees},
+            "state_hash": self.venue.engine.state_hash().hex(),
+        }
 
     # --- what there is now ------------------------------------------------------------------------------------------
 
@@ -702,9 +703,6 @@ class Player:
         if isinstance(event, CommandRejected):
             view["order_name"] = self._names_sent.get(event.command)
         return view
-
-    def _view_books(self, state: ShardState) -> dict[str, Any]:
-        return {self.names.markets[book.market.market]: view_book(book, self.names) for book in state.books}
 
 
 _PLAIN_SETTINGS: Final = (

@@ -199,18 +199,16 @@ def _columns(ledgers: Sequence[Ledger], held: Sequence[Holdings]) -> dict[_Colum
 
 
 def _transit(ledgers: Sequence[Ledger]) -> Counter[int]:
-    """Return by asset what these shards have sent to each other and not received."""
-    by_shard = {ledger.shard: ledger for ledger in ledgers}
+    """Return by asset what the links carry that one of these shards has sent and another has not received.
+
+    It is not what was sent less what was received: that would hide a link that arrived with another amount.
+    """
     transit: Counter[int] = Counter()
-    for ledger in ledgers:
-        for number, sender in by_shard.items():
-            received, sent = ledger.last_link_from(number), sender.last_link_to(ledger.shard)
+    for receiver in ledgers:
+        for sender in ledgers:
+            received, sent = receiver.last_link_from(sender.shard), sender.last_link_to(receiver.shard)
             if received > sent:
-                detail = f"it has link {received} from shard {number}, which has sent {sent}"
-                raise LedgerError(LedgerReason.RECEIVER_AHEAD, ledger.shard, ledger.n, detail)
-        for (holder, asset), units in ledger.holdings().items():
-            # What was received stands below zero.
-            over_link = holder.kind in (HolderKind.OTHER_SHARD_IN, HolderKind.OTHER_SHARD_OUT)
-            if over_link and holder.number in by_shard:
-                transit[asset] += units
+                detail = f"it has link {received} from shard {sender.shard}, which has sent {sent}"
+                raise LedgerError(LedgerReason.RECEIVER_AHEAD, receiver.shard, receiver.n, detail)
+            transit.update(sender.sent_after(receiver.shard, received))
     return transit

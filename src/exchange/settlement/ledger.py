@@ -172,7 +172,7 @@ def _moves_of_trade(trade: Trade, market: Market) -> Iterator[Move]:
 
 @dataclass(slots=True)
 class _Draft:
-    """What a call to `apply` would change: the cursor, new markets and link counters, new units by holder and asset."""
+    """What a call to `apply` would change: the cursor, markets, links, and the new units by holder and asset."""
 
     n: int
     t_us: int
@@ -180,6 +180,7 @@ class _Draft:
     markets: dict[int, Market]
     links_in: dict[int, int]
     links_out: dict[int, int]
+    sent: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     units: dict[tuple[Holder, int], int] = field(default_factory=dict)
 
 
@@ -202,6 +203,7 @@ class Ledger:
         self._markets: dict[int, Market] = {}
         self._links_in: dict[int, int] = {}
         self._links_out: dict[int, int] = {}
+        self._sent: dict[tuple[int, int], tuple[int, int]] = {}
         self._units: dict[tuple[Holder, int], int] = {}
 
     # --- what it says -----------------------------------------------------------------------------------------------
@@ -230,6 +232,14 @@ class Ledger:
         """Return the sequence number of the last link that was sent to a shard; 0: none."""
         return self._links_out.get(shard, 0)
 
+    def sent_after(self, shard: int, sequence: int) -> dict[int, int]:
+        """Return by asset what links to a shard carry that come after one: on its way, if that one was received."""
+        on_its_way: dict[int, int] = {}
+        for later in range(sequence + 1, self.last_link_to(shard) + 1):
+            asset, units = self._sent[shard, later]
+            on_its_way[asset] = on_its_way.get(asset, 0) + units
+        return on_its_way
+
     # --- frames -----------------------------------------------------------------------------------------------------
 
     def apply(self, frames: Sequence[bytes], entries: Sequence[RawEntry] | None = None) -> list[ExecutionFrame]:
@@ -252,6 +262,7 @@ class Ledger:
             for place, frame in enumerate(frames)
         ]
         self._units.update(draft.units)
+        self._sent.update(draft.sent)
         self._markets, self._links_in, self._links_out = draft.markets, draft.links_in, draft.links_out
         self.n, self.t_us, self.chain_hash = draft.n, draft.t_us, draft.chain_hash
         return applied
@@ -317,6 +328,7 @@ class Ledger:
         if sent.link_sequence != last + 1:
             self._stop(LedgerReason.LINK_GAP, n, f"link {sent.link_sequence} to shard {sent.to_shard} after {last}")
         draft.links_out[sent.to_shard] = sent.link_sequence
+        draft.sent[sent.to_shard, sent.link_sequence] = (sent.asset, sent.amount_units)
 
     def _check_units(self, n: int, owner: tuple[Holder, int], units: int) -> None:
         holder, asset = owner
