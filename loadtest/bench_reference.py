@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -132,7 +133,7 @@ def measure(workload: Workload, factory: EngineFactory, runs: int) -> Figures:
     total_ns, decode_ns, encode_ns = [], [], []
     for _ in range(runs):
         engine = factory.from_checkpoint(workload.checkpoint)
-        total_ns.append(_cpu_ns(lambda engine=engine: engine.apply(workload.entries)))
+        total_ns.append(_cpu_ns(partial(engine.apply, workload.entries)))
         assert engine.position == workload.entries[-1].n
         assert engine.chain_hash == chain_hash(workload.frames[-1])
         decode_ns.append(_cpu_ns(lambda: [parse_entry(*entry) for entry in workload.entries]))
@@ -230,10 +231,9 @@ def main() -> None:
         ("realistic, 1,000 markets", REALISTIC, 1_000),
     )
     makers: list[Callable[[], Workload | None]] = [
-        lambda flow=flow: seeded_workload(*flow, options.commands, factory)  # type: ignore[misc]
-        for flow in seeded
+        partial(seeded_workload, name, mix, markets, options.commands, factory) for name, mix, markets in seeded
     ]
-    makers.append(lambda: lobster_workload(options.commands, factory))
+    makers.append(partial(lobster_workload, options.commands, factory))
     rows = []
     for make in makers:
         workload = make()

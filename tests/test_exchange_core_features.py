@@ -29,7 +29,9 @@ def test_every_scenario_of_a_feature_is_played(feature: str) -> None:
 
 
 @needs_features
-@pytest.mark.parametrize(("feature", "name"), [(feature, name) for feature in SCENARIOS for name in SCENARIOS[feature]])
+@pytest.mark.parametrize(
+    ("feature", "name"), [(feature, name) for feature in SCENARIOS for name in sorted(SCENARIOS[feature])]
+)
 def test_scenario_of_a_feature_comes_out_as_published(engine: EngineFactory, feature: str, name: str) -> None:
     scenario = scenario_of(scenarios_of(feature, (FEATURES / feature).read_text())[name])
     assert play_scenario(scenario, engine).failures == []

@@ -125,7 +125,7 @@ def test_a_recorded_flow_has_the_same_outcomes_however_it_is_framed(seed: int, m
 # --- as lively as it says -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("seed", "markets", "commands"), [(1, 1, 3_000), (2, 20, 3_000), (3, 1_000, 2_000)])
+@pytest.mark.parametrize(("seed", "markets", "commands"), [(1, 1, 3_000), (2, 20, 3_000), (3, 1_000, 4_000)])
 def test_nearly_all_commands_are_accepted_and_many_orders_trade(seed: int, markets: int, commands: int) -> None:
     outcome = Outcome(seed, markets, commands)
     assert outcome.rejected * 100 <= commands * 5
@@ -143,10 +143,10 @@ def test_flow_has_every_kind_and_every_way_to_end() -> None:
     assert len({command.account for command in outcome.commands}) >= 16
 
 
-def test_most_orders_that_end_without_a_trade_were_cancelled_by_their_accounts() -> None:
+def test_most_orders_end_by_a_cancel_of_their_accounts() -> None:
     outcome = Outcome(6, 2, 4_000)
     assert outcome.cancelled[CancelReason.REQUESTED] * 100 >= outcome.cancelled.total() * 80
-    assert outcome.cancelled[CancelReason.REQUESTED] * 100 >= len(outcome.placed) * 40
+    assert outcome.cancelled[CancelReason.REQUESTED] * 100 >= len(outcome.placed) * 50
 
 
 def test_first_market_gets_about_its_share_by_zipf() -> None:
@@ -217,5 +217,5 @@ def test_file_that_cannot_be_written_is_a_sentence_and_exit_code_2(tmp_path: Pat
 
 DRAWS_OF_SEED_7 = [947, 394, 48, 821, 94, 582]
 FALLING_OF_SEED_7 = [4, 1, 3, 0, 4, 0]
-FLOW_OF_SEED_7 = "d46a9b26ce109a11acf76b451d9f35524ce70cd64d1dd8efb51e8154e8e313a5"
+FLOW_OF_SEED_7 = "5c2c80fc6c58bd3a3aa3f501823d045fc366334b66833df05e32356e50a15495"
 """Change these only together with a line in CHANGELOG: others may have kept flows by their seeds."""

@@ -20,11 +20,11 @@ def vectors() -> dict[str, Any]:
             "DESIGN section 3, Numbers and Names of things. order_id and trade_id: birth shard in the upper 12 bits, "
             "counter in the lower 52. Notional = price_ticks x quantity_lots x quote_units_per_tick_lot, base = lots x "
             "base_units_per_lot; an order that needs more than 2^63-1 units of an asset is refused, AMOUNT_TOO_LARGE "
-            "(the product of three largest factors has 159 bits). Fees: per order and role, what was charged after each "
-            "fill is ceil(notional so far x rate). A buy holds its notional and a fee: ceil at the taker's rate where it "
-            "cannot rest, ceil at the maker's rate where it can rest and meets nothing, else ceil at the higher rate, "
-            "and one unit more where both rates are above zero. Band: the last price less and plus its millionths, "
-            "rounded towards it, from 1 to 2^53-1; the static edges where they are narrower."
+            "(the product of three largest factors has 159 bits). Fees: per order and role, what was charged after "
+            "each fill is ceil(notional so far x rate). A buy holds its notional and a fee: ceil at the taker's rate "
+            "where it cannot rest, ceil at the maker's rate where it can rest and meets nothing, else ceil at the "
+            "higher rate, and one unit more where both rates are above zero. Band: the last price less and plus its "
+            "millionths, rounded towards it, from 1 to 2^53-1; the static edges where they are narrower."
         ),
         "encoding": "all integers are decimal strings; null: refused",
         "names": [*_names()],

@@ -12,16 +12,15 @@ import difflib
 import importlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
 
 
-def makers() -> Iterator[str]:
-    """Yield the names of the modules that make documents."""
-    yield from sorted(path.stem for path in FOLDER.glob("make_*.py"))
+def makers() -> list[str]:
+    """Return the names of the modules that make documents."""
+    return sorted(path.stem for path in FOLDER.glob("make_*.py"))
 
 
 def document(maker: str) -> tuple[str, str]:
@@ -64,8 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     strays = sorted(path.name for path in FOLDER.glob("*.json") if path.name not in documents)
     for name in strays:
         print(f"VECTOR_WITHOUT_MAKER: {name} is made by no module of this folder; write one or delete the file")
-    verb = "written" if write else "differ, run again with --write if the new bytes are right"
-    print(f"{len(documents)} documents, {len(differing)} {verb}{': ' if differing else ''}{', '.join(differing)}")
+    if not differing:
+        print(f"{len(documents)} documents are what the code makes")
+    elif write:
+        print(f"written: {', '.join(differing)}")
+    else:
+        print(f"VECTORS_DIFFER: {', '.join(differing)}; run again with --write if the new bytes are right")
     return 1 if strays or (differing and not write) else 0
 
 

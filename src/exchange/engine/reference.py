@@ -22,6 +22,7 @@ class _Chained:
 
     def __init__(self, shard: Shard | Control) -> None:
         self._shard = shard
+        self._position = shard.core.n
         self._stopped: Exception | None = None
 
     @property
@@ -30,7 +31,7 @@ class _Chained:
 
     @property
     def position(self) -> int:
-        return self._shard.core.n
+        return self._position
 
     @property
     def chain_hash(self) -> bytes:
@@ -70,6 +71,7 @@ class _Chained:
             )
         )
         core.chain_hash = chain_hash(frame)
+        self._position = entry.n
         return frame
 
     def _check_running(self) -> None:

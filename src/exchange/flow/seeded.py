@@ -3,7 +3,8 @@
 What it looks like: a few markets get most of the flow (Zipf); orders come near the touch or deeper, most of them end by
 a cancel, some are reduced or replaced; takers are market orders, immediate-or-cancel, fill-or-kill, and sweeps through
 several levels; makers may be post-only; accounts now and then meet themselves; a little is refused, because it came too
-late or would have traded.
+late or would have traded. Where books have had time to fill, a third to a half of all orders trade; in a market that
+has seen a handful of orders there is nobody to trade with yet.
 
 How it stays the same: all choices are draws of whole bits (`Dice`); nothing depends on hashes, clocks or floats. What
 it knows about the books it folds from events: whoever runs a flow enters each command and hands back what happened
@@ -99,19 +100,19 @@ REALISTIC: Final = Mix(
         FlowKind.DEEP: 110,
         FlowKind.POST_ONLY: 80,
         FlowKind.CROSSING: 30,
-        FlowKind.MARKET: 25,
-        FlowKind.IOC: 30,
+        FlowKind.MARKET: 30,
+        FlowKind.IOC: 36,
         FlowKind.FOK: 12,
-        FlowKind.SWEEP: 12,
-        FlowKind.CANCEL: 280,
+        FlowKind.SWEEP: 8,
+        FlowKind.CANCEL: 310,
         FlowKind.LATE_CANCEL: 4,
         FlowKind.REDUCE: 40,
         FlowKind.REPLACE: 45,
         FlowKind.CANCEL_ALL: 1,
         FlowKind.RELEASE: 1,
     },
-    open_orders_max=120,
-    moves_one_in=16,
+    open_orders_max=200,
+    moves_one_in=64,
 )
 QUIET: Final = Mix({FlowKind.NEAR: 300, FlowKind.DEEP: 200, FlowKind.CANCEL: 450}, 1_000, 0)
 CROSSING: Final = Mix({FlowKind.NEAR: 400, FlowKind.CROSSING: 250, FlowKind.IOC: 250, FlowKind.CANCEL: 100}, 1_000, 0)
@@ -417,7 +418,7 @@ class SeededFlow:
             side = side.opposite
         order_type, time_in_force, post_only = OrderType.LIMIT, TimeInForce.GTC, False
         opposite = book.sides[side.opposite]
-        lots = self._lots(book)
+        lots = book.lot * (1 + dice.below(12)) if kind in _TAKING else self._lots(book)
         match kind:
             case FlowKind.NEAR:
                 price_ticks = self._behind(book, side, dice.falling(6))

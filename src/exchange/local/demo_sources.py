@@ -25,7 +25,7 @@ LOBSTER_MAKERS: Final = 16
 LOBSTER_TAKERS: Final = 8
 """As many accounts after those send the aggressors, so that no recorded trade is one with oneself."""
 STOCK_FUNDS_UNITS: Final = 10**12
-DOLLAR_FUNDS_UNITS: Final = 10**16
+DOLLAR_FUNDS_UNITS: Final = 10**17
 DOLLAR_UNITS_PER_TICK: Final = 100
 """A tick of LOBSTER is 1/10,000 dollar, a unit of USD 1/1,000,000."""
 
