@@ -12,6 +12,7 @@ from exchange.domain.events import (
     CommandRejected,
     Deposited,
     Event,
+    FeesPaidOut,
     FrameRefused,
     FundsCredited,
     FundsSent,
@@ -19,6 +20,7 @@ from exchange.domain.events import (
     KeyRevoked,
     LinkResult,
     MarketDefined,
+    MarketStateChanged,
     OperationResult,
     OperatorKeyRotated,
     RequestResult,
@@ -42,6 +44,7 @@ from exchange.domain.operations import (
     Operation,
     OperatorAction,
     OperatorRole,
+    PayOutFees,
     RotateOperatorKey,
     SetMarketState,
     Transfer,
@@ -237,11 +240,21 @@ def test_a_market_changes_its_settings_and_state_but_not_what_it_is(alice: Alice
         MARKET,
         DefineMarket(dearer),
         SetMarketState(1, MarketState.HALTED),
+        DefineMarket(dearer),
         DefineMarket(msgspec.structs.replace(BOOK, symbol="BTC-EUR")),
     )
-    assert events[1:3] == (MarketDefined(dearer), MarketDefined(halted))
+    assert events[1:4] == (
+        MarketDefined(dearer),
+        MarketStateChanged(market=1, state=MarketState.HALTED),
+        MarketDefined(halted),
+    )
     assert refusals(events) == [RejectReason.MARKET_FIELD_FIXED]
     assert alice.control.state.markets == (halted,)
+
+
+def test_a_listing_changes_its_state_at_once_only(alice: Alice) -> None:
+    later = SetMarketState(1, MarketState.HALTED, alice.control.now_us + 1)
+    assert refusals(alice.control.operate(MARKET, later)) == [RejectReason.NOT_FOR_THIS_SHARD]
 
 
 # --- deposits, allocation and withdrawals -----------------------------------------------------------------------------
@@ -278,13 +291,21 @@ def test_all_deposits_of_an_asset_stay_below_2_63_though_money_left_again(alice:
     assert alice.control.state.totals == (AssetTotals(QUOTE, 2**63 - 1, 1_000),)
 
 
-def test_allocated_funds_leave_the_treasury_with_the_next_link_of_their_shard(alice: Alice) -> None:
-    events = alice.commands(AllocateFunds(QUOTE, 300, 1), AllocateFunds(QUOTE, 300, 1), AllocateFunds(QUOTE, 500, 2))
-    assert _sent(events) == [(1, 300, 1), (1, 300, 2)]
+def test_what_one_entry_sends_to_one_shard_travels_in_one_link(alice: Alice) -> None:
+    events = alice.commands(AllocateFunds(QUOTE, 300, 1), AllocateFunds(QUOTE, 300, 1))
+    assert _sent(events) == [(1, 300, 1), (1, 300, 1)]
+    n = alice.control.engine.position
+    carried = (Transfer(alice.account, QUOTE, 300), Transfer(alice.account, QUOTE, 300))
+    assert carried_by(events, 0, n) == [Link(0, 1, 1, n, carried)]
+    assert _sent(alice.commands(AllocateFunds(QUOTE, 100, 1))) == [(1, 100, 2)]
+
+
+def test_an_allocation_beyond_what_is_there_says_what_is_there(alice: Alice) -> None:
+    events = alice.commands(AllocateFunds(QUOTE, 600, 1), AllocateFunds(QUOTE, 500, 2))
     assert events[-1] == CommandRejected(
-        command=3,
+        command=2,
         account=alice.account,
-        account_seq=4,
+        account_seq=3,
         reason=RejectReason.INSUFFICIENT_FUNDS,
         required_units=500,
         available_units=400,
@@ -308,6 +329,17 @@ def test_a_withdrawal_that_is_not_paid_is_given_back_once(alice: Alice) -> None:
     assert refusals(events) == [RejectReason.UNKNOWN_WITHDRAWAL] * 2
     assert alice.treasury_units == 1_000
     assert alice.control.state.totals == (AssetTotals(QUOTE, 1_000, 0),)
+
+
+def test_swept_fees_are_paid_out_to_an_account_as_far_as_they_go(alice: Alice) -> None:
+    _link(alice.control, 1, Transfer(0, QUOTE, 30))
+    events = alice.control.operate(
+        TREASURY, PayOutFees(alice.account, QUOTE, 20), PayOutFees(alice.account, QUOTE, 20), PayOutFees(99, QUOTE, 1)
+    )
+    assert events[1] == FeesPaidOut(alice.account, 2, QUOTE, 20)
+    assert refusals(events) == [RejectReason.INSUFFICIENT_FUNDS, RejectReason.UNKNOWN_ACCOUNT]
+    assert alice.treasury_units == 1_020
+    assert alice.control.state.treasury[0].balances == (AssetAmount(QUOTE, 10),)
 
 
 # --- links ------------------------------------------------------------------------------------------------------------
@@ -416,11 +448,13 @@ def test_an_operation_that_comes_again_under_a_new_sequence_number_is_not_applie
     assert alice.treasury_units == 1_005
 
 
-def test_requests_and_operations_share_their_ids(control: ControlVenue) -> None:
+def test_a_request_cannot_take_the_id_of_an_operation(control: ControlVenue) -> None:
     request_id = control.request_id()
-    control.ask(control.registration(control.key("alice")), request_id)
+    control.ask(control.registration(control.key("mallory")), request_id)
     operation = control.operation(MARKET, DefineShard(1), request_id=request_id)
-    assert refusals(control.enter(operations=(operation,))) == [RejectReason.REQUEST_ID_REUSED]
+    assert control.enter(operations=(operation,))[1:] == (ShardDefined(1, "s1"),)
+    assert control.ask(control.registration(control.key("mallory")), request_id) == (RequestResult(1, repeat_n=1),)
+    assert broken_in_control(control.state) == []
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
@@ -433,14 +467,12 @@ def test_the_last_operation_of_a_role_again_changes_nothing(alice: Alice) -> Non
     assert alice.treasury_units == 1_005
 
 
-def test_an_older_or_other_operation_under_a_used_number_and_one_that_leaves_a_gap_are_refused(alice: Alice) -> None:
-    operations = [alice.control.operation(RECOVERY, DefineShard(3)) for _ in range(2)]
-    other = alice.control.operation(RECOVERY, DefineShard(4), sequence=2)
-    gap = alice.control.operation(RECOVERY, DefineShard(4), sequence=4)
-    alice.control.enter(operations=tuple(operations))
+def test_another_operation_under_a_used_number_and_one_that_leaves_a_gap_are_refused(alice: Alice) -> None:
+    for shard in (3, 4):
+        alice.control.operate(RECOVERY, DefineShard(shard))
+    older, other, gap = (alice.control.operation(RECOVERY, DefineShard(5), sequence=number) for number in (1, 2, 4))
     used = RejectReason.SEQUENCE_USED
-    events = alice.control.enter(operations=(operations[0], other, gap))
-    assert refusals(events) == [used, used, RejectReason.SEQUENCE_GAP]
+    assert refusals(alice.control.enter(operations=(older, other, gap))) == [used, used, RejectReason.SEQUENCE_GAP]
 
 
 def test_a_request_id_survives_an_operation_that_was_refused_as_a_whole(alice: Alice) -> None:
@@ -470,6 +502,13 @@ def test_the_key_of_a_role_is_replaced_by_an_operation_that_the_previous_key_sig
     control.operator_seeds[MARKET] = new.seed
     by_the_new_key = control.operation(MARKET, DefineShard(3), sequence=sequence)
     assert control.enter(operations=(by_the_new_key,))[1:] == (ShardDefined(3, "s3"),)
+
+
+def test_a_rotation_that_comes_again_is_a_repetition_though_its_key_is_gone(alice: Alice) -> None:
+    new = alice.control.key("next market key")
+    rotation = alice.control.operation(MARKET, RotateOperatorKey(new.public_key))
+    alice.control.enter(operations=(rotation,))
+    assert alice.control.enter(operations=(rotation,)) == (OperationResult(operation=1, repeated=True),)
 
 
 def test_a_role_replaces_no_key_but_its_own(alice: Alice) -> None:

@@ -26,7 +26,14 @@ from exchange.domain.commands import (
 )
 from exchange.domain.control import OpenAccount, RegisterKey, RevokeKey, SignedRegistration
 from exchange.domain.events import CancelReason, Event, OrderCancelled, OrderReduced, ReduceReason
-from exchange.domain.limits import FRAME_LINKS_MAX, LINK_TRANSFERS_MAX, TIMERS_MAX
+from exchange.domain.limits import (
+    ACCOUNTS_PER_USER_MAX,
+    FRAME_LINKS_MAX,
+    KEYS_PER_USER_MAX,
+    LINK_TRANSFERS_MAX,
+    OPEN_WITHDRAWALS_PER_ACCOUNT_MAX,
+    TIMERS_MAX,
+)
 from exchange.domain.markets import Asset, MarketState, ShardSettings
 from exchange.domain.operations import (
     AllocationPolicy,
@@ -47,9 +54,11 @@ from exchange.domain.operations import (
     Transfer,
 )
 from exchange.domain.rejects import RejectReason
-from exchange.domain.state import Timer
+from exchange.domain.signing import key_id_of
+from exchange.domain.state import KeyState, Timer
 from exchange.engine.choice import ENGINES
 from exchange.engine.port import EngineFactory
+from exchange.engine.reference import control_from_checkpoint
 from exchange.local.control_venue import ControlVenue, signed_link
 from exchange.local.venue import UNSIGNED, VALIDITY_MS, Venue
 from exchange.wire.checkpoint import read_shard_checkpoint, write_checkpoint
@@ -147,8 +156,8 @@ def batch_below_the_floor(factory: EngineFactory) -> Events:
     return venue.trade(ALICE, ORDER)
 
 
-def commands_of_a_full_entry(factory: EngineFactory) -> Events:
-    """Credits of links alone reach ENTRY_EVENTS_MAX, so the batch behind them finds no room."""
+def batch_of_a_full_entry(factory: EngineFactory) -> Events:
+    """Credits of links alone reach ENTRY_WORK_MAX, so the batch behind them finds no room."""
     venue = open_venue(factory)
     transfers = (Transfer(BOB, QUOTE, 1),) * LINK_TRANSFERS_MAX
     links = tuple(venue.link(*transfers) for _ in range(FRAME_LINKS_MAX))
@@ -259,6 +268,18 @@ def operation_without_a_request_id(_engine: EngineFactory) -> Events:
     return control_venue.enter(operations=(operation,))
 
 
+def one_key_too_many(_engine: EngineFactory) -> Events:
+    control_venue, account, key = opened_control()
+    unused = (bytes([1]) + number.to_bytes(31, "big") for number in range(KEYS_PER_USER_MAX - 1))
+    keys = [KeyState(key_id_of(public_key), public_key, user=1, revoked=True) for public_key in unused]
+    state = msgspec.structs.replace(
+        control_venue.state, keys=tuple(sorted([*control_venue.state.keys, *keys], key=lambda known: known.key_id))
+    )
+    control_venue.engine = control_from_checkpoint(write_checkpoint(state))
+    another = control_venue.registration(control_venue.key("another"), user=1)
+    return control_venue.command(key, account, another)
+
+
 TREASURY = OperatorRole.TREASURY
 REJECTIONS: dict[RejectReason, Case] = {
     RejectReason.MALFORMED: enter_batch(lambda _: SignedBatch(bytes(16), b"\xff", UNSIGNED)),
@@ -271,7 +292,7 @@ REJECTIONS: dict[RejectReason, Case] = {
     RejectReason.UNKNOWN_KEY: command_of_an_unknown_key,
     RejectReason.BAD_SIGNATURE: command_with_a_bad_signature,
     RejectReason.ACCOUNT_NOT_OF_KEY: command_for_somebody_elses_account,
-    RejectReason.FRAME_EVENT_LIMIT: commands_of_a_full_entry,
+    RejectReason.ENTRY_WORK_LIMIT: batch_of_a_full_entry,
     RejectReason.NOT_FOR_THIS_SHARD: send(AllocateFunds(QUOTE, 1, 2)),
     RejectReason.UNKNOWN_MARKET: place(market=UNKNOWN),
     RejectReason.MARKET_HALTED: place_in(MarketState.HALTED),
@@ -330,6 +351,11 @@ REJECTIONS: dict[RejectReason, Case] = {
     RejectReason.UNKNOWN_WITHDRAWAL: in_control(CloseWithdrawal(1), role=TREASURY),
     RejectReason.INVALID_REGISTRATION: register(lambda _: RegisterKey(SignedRegistration(b"\xff", UNSIGNED))),
     RejectReason.KEY_SCOPE_TOO_NARROW: new_key_by_a_key_of_one_account,
+    RejectReason.TOO_MANY_ACCOUNTS: alice_asks(*[OpenAccount(1)] * ACCOUNTS_PER_USER_MAX),
+    RejectReason.TOO_MANY_KEYS: one_key_too_many,
+    RejectReason.TOO_MANY_WITHDRAWALS: alice_asks(
+        *[RequestWithdrawal(QUOTE, 1, "bank")] * (OPEN_WITHDRAWALS_PER_ACCOUNT_MAX + 1)
+    ),
 }
 
 

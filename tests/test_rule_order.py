@@ -29,7 +29,7 @@ from exchange.domain.commands import (
 )
 from exchange.domain.control import OpenAccount, RegisterKey, Registration, RevokeKey, SignedRegistration
 from exchange.domain.events import BatchResult, CancelAllAccepted, CommandRejected, Event, OrderAccepted, OrderReplaced
-from exchange.domain.limits import FRAME_LINKS_MAX, LINK_TRANSFERS_MAX
+from exchange.domain.limits import ENTRY_WORK_MAX, LINK_TRANSFERS_MAX
 from exchange.domain.markets import DEFAULT_SETTINGS, Market, MarketState, ShardSettings
 from exchange.domain.operations import (
     AllocationPolicy,
@@ -284,12 +284,34 @@ def test_a_release_is_refused_for_the_first_rule_that_it_breaks(factory: EngineF
     )
 
 
-def test_a_command_of_a_full_entry_is_refused_before_it_is_read(factory: EngineFactory) -> None:
+def test_a_command_beyond_the_work_of_an_entry_is_refused_before_it_is_read(factory: EngineFactory) -> None:
     venue = open_venue(factory)
-    transfers = (Transfer(BOB, QUOTE, 1),) * LINK_TRANSFERS_MAX
-    links = tuple(venue.link(*transfers) for _ in range(FRAME_LINKS_MAX))
-    events = venue.enter(venue.batch(ALICE, AllocateFunds(), PlaceOrder()), links=links)
-    assert refusals(events) == [R.FRAME_EVENT_LIMIT, R.FRAME_EVENT_LIMIT]
+    events = venue.enter(venue.batch(ALICE, AllocateFunds(), PlaceOrder()), links=_work(venue, ENTRY_WORK_MAX - 1))
+    assert refusals(events) == [R.ENTRY_WORK_LIMIT, R.ENTRY_WORK_LIMIT]
+
+
+def test_a_fill_or_kill_order_that_is_refused_has_done_the_work_of_looking(factory: EngineFactory) -> None:
+    venue = open_venue(factory)
+    venue.trade(BOB, *[limit(Side.SELL, 2, 105)] * 10)
+    killed = msgspec.structs.replace(limit(Side.BUY, 1_000, 105), time_in_force=TimeInForce.FOK)
+    batch = venue.batch(ALICE, killed, CancelAllOrders())
+    events = venue.enter(batch, links=_work(venue, ENTRY_WORK_MAX - 10))
+    assert refusals(events) == [R.FOK_NOT_FILLABLE, R.ENTRY_WORK_LIMIT]
+
+
+def test_a_batch_beyond_the_work_of_an_entry_is_refused_and_may_be_sent_again(factory: EngineFactory) -> None:
+    venue = open_venue(factory)
+    batch = venue.batch(ALICE, CancelAllOrders())
+    assert refusals(venue.enter(batch, links=_work(venue, ENTRY_WORK_MAX))) == [R.ENTRY_WORK_LIMIT]
+    assert refusals(venue.enter(batch)) == []
+
+
+def _work(venue: Venue, events: int) -> tuple[SignedLink, ...]:
+    """Return links that cause so many events."""
+    transfer = Transfer(BOB, QUOTE, 1)
+    whole, rest = divmod(events, 1 + LINK_TRANSFERS_MAX)
+    lengths = [LINK_TRANSFERS_MAX] * whole + [rest - 1] * (rest > 1)
+    return tuple(venue.link(*[transfer] * length) for length in lengths)
 
 
 # --- batches, links and operations ------------------------------------------------------------------------------------
@@ -315,10 +337,10 @@ def test_a_batch_is_refused_for_the_first_rule_that_it_breaks(factory: EngineFac
     Sent(Batch(ALICE, shard=2, nonce=1, valid_until_ms=now_ms), send).climb(
         (R.MALFORMED, {"commands": (CancelAllOrders(side=Side.BUY),)}),
         (R.WRONG_SHARD, {"shard": 1}),
+        (R.NONCE_REUSED, {"nonce": 2}),
         (R.BATCH_EXPIRED, {"valid_until_ms": now_ms + 60_001}),
         (R.VALIDITY_TOO_LONG, {"valid_until_ms": now_ms + 60_000}),
         (R.STALE_CONTROL, catch_up),
-        (R.NONCE_REUSED, {"nonce": 2}),
         (R.TOO_MANY_NONCES, lambda: venue.operate(OperatorRole.MARKET, SetShardSettings(_live_nonces(2)))),
     )
 
@@ -362,6 +384,18 @@ def test_a_batch_that_comes_twice_in_one_entry_is_executed_once(factory: EngineF
     events = venue.enter(batch, batch)
     assert events[-1] == BatchResult(batch=2, repeat_n=1, repeat_batch=1)
     assert sum(isinstance(event, CancelAllAccepted) for event in events) == 1
+
+
+def test_a_nonce_is_remembered_to_the_last_moment_at_which_its_batch_is_valid(factory: EngineFactory) -> None:
+    venue = Venue(factory, signed=False)
+    batch = venue.batch(ALICE, CancelAllOrders(), nonce=1)
+    venue.enter(batch)
+    venue.now_us += VALIDITY_MS * 1000 - 1
+    assert venue.enter(batch) == (BatchResult(batch=1, repeat_n=1, repeat_batch=1),)
+    assert refusals(venue.enter(venue.batch(ALICE, CancelAllOrders(), nonce=1))) == [R.NONCE_REUSED]
+    venue.now_us += 1
+    assert refusals(venue.enter(batch)) == [R.BATCH_EXPIRED]
+    assert refusals(venue.enter(venue.batch(ALICE, CancelAllOrders(), nonce=1))) == []
 
 
 def test_a_nonce_is_of_its_key_alone(factory: EngineFactory) -> None:
@@ -471,8 +505,10 @@ def test_an_action_of_the_market_role_is_refused_for_the_first_rule_that_it_brea
 
 def test_a_batch_to_shard_0_is_refused_for_the_first_rule_that_it_breaks() -> None:
     control, account, key = opened_control()
-    named = signer = control.key("mallory")
     bobs_account, bobs_key = control.new_user("bob")
+    control.enter(batches=(control.batch(bobs_key, bobs_account, OpenAccount(2), nonce=1),))
+    control.operate(OperatorRole.TREASURY, RevokeKey(bobs_key.key_id))
+    named = signer = control.key("mallory")
     now_ms = control.now_us // 1000
 
     def send(batch: Batch) -> tuple[Event, ...]:
@@ -480,29 +516,40 @@ def test_a_batch_to_shard_0_is_refused_for_the_first_rule_that_it_breaks() -> No
         signature = sign(signer.seed, signed_bytes(SignedKind.BATCH, control.environment, payload))
         return control.enter(batches=(SignedBatch(named.key_id, payload, signature),))
 
-    def name_a_revoked_key() -> None:
+    def name_bobs_key() -> None:
         nonlocal named
-        control.operate(OperatorRole.TREASURY, RevokeKey(bobs_key.key_id))
         named = bobs_key
-
-    def name_alices_key() -> None:
-        nonlocal named
-        named = key
 
     def sign_with_it() -> None:
         nonlocal signer
-        signer = key
+        signer = bobs_key
 
-    Sent(Batch(bobs_account, shard=1, nonce=1, valid_until_ms=now_ms), send).climb(
+    def let_alice_send_it() -> None:
+        nonlocal named, signer
+        named = signer = key
+        batch.record = msgspec.structs.replace(batch.record, account=account)
+
+    batch = Sent(Batch(account, shard=1, nonce=1, valid_until_ms=now_ms), send)
+    batch.climb(
         (R.MALFORMED, {"commands": (OpenAccount(1),)}),
         (R.WRONG_SHARD, {"shard": 0}),
-        (R.UNKNOWN_KEY, name_a_revoked_key),
-        (R.KEY_REVOKED, name_alices_key),
+        (R.UNKNOWN_KEY, name_bobs_key),
         (R.BAD_SIGNATURE, sign_with_it),
-        (R.ACCOUNT_NOT_OF_KEY, {"account": account}),
+        (R.ACCOUNT_NOT_OF_KEY, {"account": bobs_account}),
+        (R.NONCE_REUSED, {"nonce": 2}),
+        (R.KEY_REVOKED, let_alice_send_it),
         (R.BATCH_EXPIRED, {"valid_until_ms": now_ms + 60_001}),
         (R.VALIDITY_TOO_LONG, {"valid_until_ms": now_ms + 60_000}),
     )
+
+
+def test_a_batch_that_was_executed_is_a_repetition_even_after_its_key_was_revoked() -> None:
+    control, account, key = opened_control()
+    batch = control.batch(key, account, OpenAccount(1))
+    control.enter(batches=(batch,))
+    n = control.engine.position
+    control.operate(OperatorRole.TREASURY, RevokeKey(key.key_id))
+    assert control.enter(batches=(batch,)) == (BatchResult(batch=1, repeat_n=n, repeat_batch=1),)
 
 
 @pytest.mark.parametrize(
@@ -628,7 +675,7 @@ def test_an_operation_in_shard_0_is_refused_for_the_first_rule_that_it_breaks() 
         (R.WRONG_SHARD, {"shard": 0}),
         (R.UNKNOWN_ROLE, {"role": OperatorRole.MARKET}),
         (R.BAD_SIGNATURE, sign_as_the_market_role),
+        (R.REQUEST_ID_REUSED, {"request_id": bytes(16)}),
         (R.SEQUENCE_GAP, {"sequence": 1}),
         (R.SEQUENCE_USED, {"sequence": 3}),
-        (R.REQUEST_ID_REUSED, {"sequence": 4, "request_id": bytes(16)}),
     )

@@ -10,13 +10,23 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
 
-from exchange.domain.commands import Batch, OrderType, Side, SignedBatch, TimeInForce
+from exchange.domain.commands import (
+    Batch,
+    Command,
+    OrderType,
+    PlaceOrder,
+    SelfTradePrevention,
+    Side,
+    SignedBatch,
+    TimeInForce,
+)
 from exchange.domain.events import (
     BatchResult,
     CancelAllAccepted,
     CancelAllDone,
     CancelOrdersAccepted,
     CancelReason,
+    CommandRejected,
     Event,
     FundsCredited,
     FundsSent,
@@ -30,16 +40,19 @@ from exchange.domain.events import (
     Trade,
 )
 from exchange.domain.markets import Market
+from exchange.domain.rejects import RejectReason
 from exchange.domain.state import RestingOrder, ShardState
 from exchange.wire.messages import decode
 
 COMMAND_EVENTS_MAX = 1_024
+MAKERS_MAX = 1_021
+"""Most makers of one command: its acceptance, the second event of a self-trade and the cancel of its rest need room."""
 EXCHANGE = 0
 
 
 @dataclass
 class NaiveOrder:
-    """What the log says of an order; `notional` and `fees` are of the order as a maker and as a taker."""
+    """What the log says of an order; rates, fees due in millionths and fees paid are as a maker and as a taker."""
 
     order_id: int
     account: int
@@ -49,9 +62,12 @@ class NaiveOrder:
     rates_ppm: tuple[int, int]
     rests: bool
     fills_or_nothing: bool
+    post_only: bool
+    mode: int
+    client_order_id: int
     open_lots: int = 0
     filled_lots: int = 0
-    notional: list[int] = field(default_factory=lambda: [0, 0])
+    due_ppm: list[int] = field(default_factory=lambda: [0, 0])
     fees: list[int] = field(default_factory=lambda: [0, 0])
 
 
@@ -61,6 +77,19 @@ class NaiveBook:
 
     market: Market
     orders: list[NaiveOrder] = field(default_factory=list)
+    last_price_ticks: int = 0
+
+    def allows(self, price_ticks: int) -> bool:
+        """Return whether a price is between the edges and near enough to the last trade, where prices can be both."""
+        low, high = self.market.band_low_ticks or 1, self.market.band_high_ticks or 2**53 - 1
+        last, width = self.last_price_ticks, self.last_price_ticks * self.market.band_ppm // 1_000_000
+        near = self.market.band_ppm and last and last - width <= high and last + width >= low
+        return low <= price_ticks <= high and (not near or abs(price_ticks - last) <= width)
+
+    @property
+    def rates_ppm(self) -> tuple[int, int]:
+        """The fee rates of the day, as a maker and as a taker."""
+        return self.market.maker_fee_ppm, self.market.taker_fee_ppm
 
     def first(self, side: int) -> NaiveOrder | None:
         """Return who trades next: the best price, and at one price who came first (Python's min keeps the first)."""
@@ -92,6 +121,7 @@ class LogReader:
         self.executed: set[bytes] = set()
         self._last_order = self._last_trade = self._last_mass_cancel = self._mass_cancel = 0
         self._taker: tuple[NaiveBook, NaiveOrder] | None = None
+        self._commands: tuple[Command, ...] = ()
 
     # --- an entry ---------------------------------------------------------------------------------------------------
 
@@ -100,6 +130,9 @@ class LogReader:
         self._check_heads(batches, events)
         self._mass_cancel = min(self.mass_cancels, default=0)
         for event in events:
+            if isinstance(event, BatchResult):
+                executed = not event.reason and not event.repeat_n
+                self._commands = decode(Batch, batches[event.batch - 1].payload).commands if executed else ()
             try:
                 self._take(event)
             except AssertionError as error:
@@ -141,6 +174,8 @@ class LogReader:
                 self._book_units(event.account, event.asset, -event.amount_units)
             case OrderAccepted():
                 self._accept(event)
+            case CommandRejected():
+                self._reject(event)
             case OrderReplaced():
                 self._replace(event)
             case OrderReduced():
@@ -187,7 +222,8 @@ class LogReader:
     # --- orders -----------------------------------------------------------------------------------------------------
 
     def _accept(self, event: OrderAccepted) -> None:
-        book = self.books[event.market]
+        book, command = self.books[event.market], self._commands[event.command - 1]
+        assert isinstance(command, PlaceOrder)
         assert event.order_id > self._last_order, "order ids do not rise"
         self._last_order = event.order_id
         order = NaiveOrder(
@@ -196,16 +232,64 @@ class LogReader:
             side=event.side,
             price_ticks=event.price_ticks,
             quantity_lots=event.quantity_lots,
-            rates_ppm=(book.market.maker_fee_ppm, book.market.taker_fee_ppm),
+            rates_ppm=book.rates_ppm,
             rests=event.time_in_force == TimeInForce.GTC,
             fills_or_nothing=event.time_in_force == TimeInForce.FOK,
+            post_only=event.post_only,
+            mode=command.self_trade_prevention or SelfTradePrevention.CANCEL_TAKER,
+            client_order_id=event.client_order_id,
             open_lots=event.quantity_lots,
         )
         assert order.rests or not event.post_only
         assert event.order_type == OrderType.LIMIT or not order.rests, "a market order rests"
-        self.orders[event.order_id] = order
+        assert command.price_ticks in (0, event.price_ticks)
+        assert (command.market, command.side, command.quantity_lots) == (event.market, event.side, event.quantity_lots)
+        assert not command.price_ticks or book.allows(command.price_ticks), "an order is accepted outside the band"
+        assert not self._name_is_taken(event.account, event.client_order_id), "a client_order_id is given twice"
         assert not (event.post_only and self._meets(book, order)), "a post-only order takes"
+        self.orders[event.order_id] = order
         self._taker = book, order
+
+    def _reject(self, event: CommandRejected) -> None:
+        """Check the reasons that can be seen from outside: each of them must be true."""
+        command = self._commands[event.command - 1]
+        if not isinstance(command, PlaceOrder):
+            return
+        match RejectReason(event.reason):
+            case RejectReason.UNKNOWN_MARKET:
+                assert command.market not in self.books
+            case RejectReason.PRICE_OUTSIDE_BAND:
+                assert not self.books[command.market].allows(command.price_ticks)
+            case RejectReason.DUPLICATE_CLIENT_ORDER_ID:
+                assert self._name_is_taken(event.account, command.client_order_id)
+            case RejectReason.POST_ONLY_WOULD_TRADE:
+                assert command.post_only
+                best = self.books[command.market].first(3 - command.side)
+                assert best is not None
+                assert _meet(command.side, command.price_ticks, best.price_ticks)
+            case RejectReason.FOK_NOT_FILLABLE if command.price_ticks:
+                assert not self._fills(event.account, command), "a fill-or-kill order is refused that could be filled"
+            case _:
+                pass
+
+    def _name_is_taken(self, account: int, client_order_id: int) -> bool:
+        names = {(order.account, order.client_order_id) for order in self.orders.values() if order.client_order_id}
+        return (account, client_order_id) in names
+
+    def _fills(self, account: int, command: PlaceOrder) -> bool:
+        """Return whether an order meets enough makers before it meets one of its own that stops it, or too many."""
+        mode = command.self_trade_prevention or SelfTradePrevention.CANCEL_TAKER
+        met = 0
+        for maker in self.books[command.market].ranked(3 - command.side)[:MAKERS_MAX]:
+            if not _meet(command.side, command.price_ticks, maker.price_ticks):
+                return False
+            if maker.account != account or mode == SelfTradePrevention.NONE:
+                met += maker.open_lots
+            elif mode != SelfTradePrevention.CANCEL_MAKER:
+                return False
+            if met >= command.quantity_lots:
+                return True
+        return False
 
     def _replace(self, event: OrderReplaced) -> None:
         book, order = self.books[event.market], self.orders[event.order_id]
@@ -216,14 +300,18 @@ class LogReader:
         order.quantity_lots = order.filled_lots + event.open_lots
         if not kept:
             book.orders.remove(order)
+            order.rates_ppm = book.rates_ppm
+            assert not (order.post_only and self._meets(book, order)), "a post-only order takes"
             self._taker = book, order
 
     def _reduce(self, event: OrderReduced) -> None:
         book, order = self.books[event.market], self.orders[event.order_id]
         order.open_lots -= event.reduced_lots
         assert order.open_lots == event.open_lots > 0
-        if event.reason == ReduceReason.SELF_TRADE and not self._is_taker(order):
-            self._check_next_maker(book, order)
+        if event.reason == ReduceReason.SELF_TRADE:
+            self._check_self_trade(order, SelfTradePrevention.DECREMENT)
+            if not self._is_taker(order):
+                self._check_next_maker(book, order)
 
     def _cancel(self, event: OrderCancelled) -> None:
         book, order = self.books[event.market], self.orders.pop(event.order_id)
@@ -235,11 +323,16 @@ class LogReader:
             if event.reason == CancelReason.IMMEDIATE_OR_CANCEL:
                 assert not order.rests
                 assert not meets, "an order that could trade is cancelled"
+            elif event.reason == CancelReason.SELF_TRADE:
+                assert order.mode not in (SelfTradePrevention.CANCEL_MAKER, SelfTradePrevention.NONE)
             else:
-                assert event.reason in (CancelReason.SELF_TRADE, CancelReason.MATCH_LIMIT)
+                assert event.reason == CancelReason.MATCH_LIMIT
+                assert meets, "the rest of an order is cancelled that met everybody"
             return
         if event.reason == CancelReason.SELF_TRADE:
             self._check_next_maker(book, order)
+            modes = SelfTradePrevention.CANCEL_MAKER, SelfTradePrevention.CANCEL_BOTH, SelfTradePrevention.DECREMENT
+            self._check_self_trade(order, *modes)
         elif event.reason in (CancelReason.CANCEL_ALL, CancelReason.OPERATOR):
             self.mass_cancels[self._mass_cancel] += 1
         else:
@@ -257,6 +350,7 @@ class LogReader:
         self._last_trade = event.trade_id
         self.trades += 1
         self._check_next_maker(book, maker)
+        assert maker.account != taker.account or taker.mode == SelfTradePrevention.NONE, "a trade with itself"
         assert event.price_ticks == maker.price_ticks, "a trade is not at the maker's price"
         assert event.quantity_lots == min(maker.open_lots, taker.open_lots) > 0, "a trade is not of all that both want"
         notional = event.price_ticks * event.quantity_lots * book.market.quote_units_per_tick_lot
@@ -266,15 +360,16 @@ class LogReader:
             order.open_lots -= event.quantity_lots
             order.filled_lots += event.quantity_lots
             assert order.filled_lots <= order.quantity_lots, "an order is filled beyond its quantity"
-            order.notional[role] += notional
+            order.due_ppm[role] += notional * order.rates_ppm[role]
             order.fees[role] += fees[role]
-            due = ceil(Fraction(order.notional[role] * order.rates_ppm[role], 1_000_000))
-            assert order.fees[role] == due, "fees are not the cumulative notional times the rate, rounded up"
+            due = ceil(Fraction(order.due_ppm[role], 1_000_000))
+            assert order.fees[role] == due, "fees are not the notional times the rate, added up and rounded up once"
         for role, order in enumerate((maker, taker)):
             sign = 1 if order.side == Side.BUY else -1
             self.units[order.account, book.market.base_asset] += sign * base
             self.units[order.account, book.market.quote_asset] -= sign * notional + fees[role]
         self.collected[book.market.quote_asset] += sum(fees)
+        book.last_price_ticks = event.price_ticks
         if maker.open_lots == 0:
             book.orders.remove(maker)
             del self.orders[maker.order_id]
@@ -307,9 +402,13 @@ class LogReader:
         best = book.first(opposite)
         if best is None:
             return False
-        if taker.side == Side.BUY:
-            return taker.price_ticks >= best.price_ticks
-        return taker.price_ticks <= best.price_ticks
+        return _meet(taker.side, taker.price_ticks, best.price_ticks)
+
+    def _check_self_trade(self, maker: NaiveOrder, *modes: SelfTradePrevention) -> None:
+        assert self._taker is not None
+        taker = self._taker[1]
+        assert taker.account == maker.account, "self-trade prevention between two accounts"
+        assert taker.mode in modes, "another self-trade prevention than the taker's"
 
     # --- what the state must say ------------------------------------------------------------------------------------
 
@@ -336,3 +435,7 @@ def _shown(order: RestingOrder) -> tuple[int, int, int, int, int]:
 
 def _known(order: NaiveOrder) -> tuple[int, int, int, int, int]:
     return order.order_id, order.account, order.price_ticks, order.open_lots, order.filled_lots
+
+
+def _meet(side: int, price_ticks: int, opposite_price_ticks: int) -> bool:
+    return price_ticks >= opposite_price_ticks if side == Side.BUY else price_ticks <= opposite_price_ticks

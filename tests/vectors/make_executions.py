@@ -34,6 +34,7 @@ from exchange.domain.operations import (
     Link,
     Operation,
     OperatorRole,
+    PayOutFees,
     RaiseControlFloor,
     RotateOperatorKey,
     SetMarketState,
@@ -243,7 +244,7 @@ def _tables_bands_and_funds(venue: Venue) -> None:
 
 
 def _market_states_and_timers(venue: Venue) -> None:
-    """Four states, at once and by timers; timers fire before the entry's commands, by deadline and number."""
+    """Four states, at once and by timers; timers fire before the entry's commands, unless a change withdrew them."""
     _open(venue, _market(), _market(market=2, symbol="ETH-USD"))
     _trade(venue, ALICE, _limit(SELL, 5, 101, client_order_id=1), _limit(SELL, 5, 101, market=2, client_order_id=2))
     for state in (MarketState.POST_ONLY, MarketState.CANCEL_ONLY, MarketState.HALTED, MarketState.OPEN):
@@ -260,13 +261,13 @@ def _market_states_and_timers(venue: Venue) -> None:
     now = venue.now_us
     venue.operate(
         MARKET,
+        SetMarketState(2, MarketState.POST_ONLY, now),
         SetMarketState(1, MarketState.HALTED, now + 3_000),
         SetMarketState(2, MarketState.HALTED, now + 2_000),
         SetMarketState(1, MarketState.CANCEL_ONLY, now + 2_000),
         SetMarketState(1, MarketState.OPEN, now + SECOND_US),
         SetMarketState(3, MarketState.OPEN),
         SetMarketState(1, 9),
-        SetMarketState(2, MarketState.POST_ONLY, now),
     )
     venue.now_us = now + 1_999
     venue.enter()
@@ -275,6 +276,9 @@ def _market_states_and_timers(venue: Venue) -> None:
     venue.now_us = now + 3_000
     venue.operate(MARKET, CancelOrders(market=1))
     _trade(venue, ALICE, CancelAllOrders(1), CancelOrder(client_order_id=2))
+    venue.operate(MARKET, SetMarketState(1, MarketState.CANCEL_ONLY))
+    venue.now_us = now + SECOND_US
+    venue.enter()
 
 
 def _links(venue: Venue) -> None:
@@ -394,6 +398,7 @@ def _control(control: ControlVenue) -> None:
         DefineShard(2),
         DefineMarket(_market()),
         DefineMarket(_market(market=2, symbol="BTC-USD")),
+        SetShardSettings(ShardSettings(30_000, 100, 100)),
         Deposit(1, USD, 1, AllocationPolicy.NONE),
     )
     account, key = control.new_user("alice")
@@ -404,10 +409,12 @@ def _control(control: ControlVenue) -> None:
     name = bytes(15) + b"\2"
     deposit = control.operation(TREASURY, Deposit(account, USD, 101, AllocationPolicy.EVEN), request_id=name)
     control.enter(operations=(deposit, deposit))
-    repeated = control.operation(TREASURY, Deposit(account, USD, 101, AllocationPolicy.EVEN), request_id=name)
-    reused = control.operation(TREASURY, Deposit(account, USD, 102, AllocationPolicy.EVEN), request_id=name)
+    repeated = control.operation(
+        TREASURY, Deposit(account, USD, 101, AllocationPolicy.EVEN), request_id=name, sequence=2
+    )
+    reused = control.operation(TREASURY, Deposit(account, USD, 102, AllocationPolicy.EVEN), request_id=name, sequence=2)
     control.enter(
-        operations=(repeated, reused, control.operation(TREASURY, OpenAccount(1), request_id=b"", sequence=4))
+        operations=(repeated, reused, control.operation(TREASURY, OpenAccount(1), request_id=b"", sequence=2))
     )
     control.operate(
         TREASURY,
@@ -440,6 +447,8 @@ def _control(control: ControlVenue) -> None:
     back = signed_link(ENVIRONMENT, Link(1, 0, 1, 5, (Transfer(account, USD, 30), Transfer(0, USD, 4))))
     gap = signed_link(ENVIRONMENT, Link(1, 0, 3, 6, (Transfer(account, USD, 1),)))
     control.enter(links=(back, back, gap))
+    control.operate(TREASURY, PayOutFees(account, USD, 3), PayOutFees(account, USD, 2), PayOutFees(99, USD, 1))
+    control.operate(MARKET, SetMarketState(1, MarketState.HALTED), SetMarketState(9, MarketState.HALTED))
     control.operate(TREASURY, CloseWithdrawal(1, True), CloseWithdrawal(2), CloseWithdrawal(2), CloseWithdrawal(9))
     control.operate(TREASURY, RevokeKey(second.key_id), RevokeKey(second.key_id))
     good = control.batch(second, account, AllocateFunds(USD, 1, 1))

@@ -24,7 +24,8 @@ def vectors() -> dict[str, Any]:
             "each fill is ceil(notional so far x rate). A buy holds its notional and a fee: ceil at the taker's rate "
             "where it cannot rest, ceil at the maker's rate where it can rest and meets nothing, else ceil at the "
             "higher rate, and one unit more where both rates are above zero. Band: the last price less and plus its "
-            "millionths, rounded towards it, from 1 to 2^53-1; the static edges where they are narrower."
+            "millionths, rounded towards it, from 1 to 2^53-1; the static edges where they are narrower, and alone "
+            "where the two have nothing in common; 1 and 2^53-1 where there is no edge."
         ),
         "encoding": "all integers are decimal strings; null: refused",
         "names": [*_names()],
@@ -165,11 +166,20 @@ def _bands() -> Iterator[dict[str, str | None]]:
         (100, 100_000, 95, 103),
         (100, 100_000, 85, 115),
         (100, 0, 95, 103),
+        (100, 0, 95, 0),
+        (100, 0, 0, 103),
+        (100, 100_000, 110, 200),
+        (100, 100_000, 111, 200),
+        (100, 100_000, 111, 0),
+        (100, 100_000, 0, 89),
     ):
-        low = max(1, ceil(last * Fraction(PPM - band_ppm, PPM)), static_low) if band_ppm else static_low
-        high = min(LARGEST, floor(last * Fraction(PPM + band_ppm, PPM)))
-        if not band_ppm or (static_high and static_high < high):
-            high = static_high
+        static = static_low or 1, static_high or LARGEST
+        low, high = static
+        if band_ppm:
+            low = max(low, ceil(last * Fraction(PPM - band_ppm, PPM)))
+            high = min(high, floor(last * Fraction(PPM + band_ppm, PPM)))
+        if low > high:
+            low, high = static
         yield _text(
             last_price_ticks=last,
             band_ppm=band_ppm,

@@ -120,7 +120,7 @@ SEQUENCES: Final[tuple[tuple[str, ShardSettings, tuple[Step, ...]], ...]] = (
         (
             _at(0, Sent(1, 9, EXECUTED), Sent(2, 10, EXECUTED)),
             _at(8_999, Sent(1, 9, REPEAT, 1, 1), Sent(1, 20, REUSED)),
-            _at(9_000, Sent(1, 9, EXPIRED), Sent(2, 10, REPEAT, 1, 2), Sent(1, 20, EXECUTED), Sent(1, 9, EXPIRED)),
+            _at(9_000, Sent(1, 9, EXPIRED), Sent(2, 10, REPEAT, 1, 2), Sent(1, 20, EXECUTED), Sent(1, 9, REUSED)),
             _at(9_001, Sent(1, 20, REPEAT, 3, 3), Sent(1, 21, REUSED)),
             _at(3_600_000_000, Sent(1, 20, EXPIRED)),
         ),
@@ -142,9 +142,16 @@ SEQUENCES: Final[tuple[tuple[str, ShardSettings, tuple[Step, ...]], ...]] = (
         (
             _at(0, Sent(1, 9, EXECUTED)),
             Step(0, floor=5),
-            _at(0, Sent(1, 9, STALE), Sent(1, 9, STALE, side=1), Sent(2, 9, STALE), Sent(2, 9, STALE), control_n=4),
+            _at(
+                0,
+                Sent(1, 9, REPEAT, 1, 1),
+                Sent(1, 9, REUSED, side=1),
+                Sent(2, 9, STALE),
+                Sent(2, 9, STALE),
+                control_n=4,
+            ),
             _at(1, Sent(1, 9, REPEAT, 1, 1), Sent(1, 9, REUSED, side=1), Sent(2, 9, EXECUTED), control_n=5),
-            _at(2, Sent(2, 9, STALE), Sent(3, 0, EXPIRED), control_n=0),
+            _at(2, Sent(2, 9, REPEAT, 4, 3), Sent(3, 0, EXPIRED), Sent(3, 9, STALE), control_n=0),
             _at(3, Sent(2, 9, REPEAT, 4, 3), Sent(4, 9, EXECUTED), control_n=U64_MAX),
         ),
     ),
@@ -169,9 +176,9 @@ SEQUENCES: Final[tuple[tuple[str, ShardSettings, tuple[Step, ...]], ...]] = (
         (
             Step(0, floor=5),
             _at(0, Sent(1, 9, EXECUTED), control_n=5),
-            _at(1, Sent(1, -1, "WRONG_SHARD", shard=2), Sent(1, -1, EXPIRED), Sent(1, 5_000, TOO_LONG), control_n=4),
-            _at(2, Sent(1, 9, STALE), Sent(1, 8, STALE), Sent(2, 9, STALE), control_n=4),
-            _at(3, Sent(1, 9, REPEAT, 2, 1), Sent(1, 8, REUSED), Sent(2, 9, TOO_MANY), control_n=5),
+            _at(1, Sent(1, 9, "WRONG_SHARD", shard=2), Sent(1, 9, REPEAT, 2, 1), Sent(1, -1, REUSED), control_n=4),
+            _at(2, Sent(2, -1, EXPIRED), Sent(2, 5_000, TOO_LONG), Sent(2, 9, STALE), control_n=4),
+            _at(3, Sent(2, 9, TOO_MANY), control_n=5),
         ),
     ),
     (
@@ -194,8 +201,8 @@ def vectors() -> dict[str, Any]:
         "rule": (
             "DESIGN section 3, Replay protection: with t the entry's time, a batch is valid iff t < valid_until <= t + "
             "max_validity. (key, nonce) is kept until valid_until has passed; the same digest is a REPEAT of (n, "
-            "batch), another is NONCE_REUSED. EXECUTED burns the nonce; what is refused leaves no trace. A trading "
-            "shard does not look at signatures: they are zero."
+            "batch), another is NONCE_REUSED, whatever else is wrong with it. EXECUTED burns the nonce; what is "
+            "refused leaves no trace. A trading shard does not look at signatures: they are zero."
         ),
         "encoding": ENCODING,
         "sequences": [_sequence(*sequence) for sequence in SEQUENCES],

@@ -32,8 +32,8 @@ TAGS = {
     "LINK": b"clob.v1.Link\0",
     "OPERATOR": b"clob.v1.Operator\0",
 }
-ENVIRONMENTS = ("production", "test-1", "a", "0123456789-abcdefghijklmnopqrstuv")
-BAD_ENVIRONMENTS = ("", "0123456789-abcdefghijklmnopqrstuvw", "Test", "test_1", "test 1", "test\0", "test\n", "tést")
+ENVIRONMENTS = ("production", "test-1", "a", "0123456789-abcdefghijklmnopqrstu")
+BAD_ENVIRONMENTS = ("", "0123456789-abcdefghijklmnopqrstuv", "Test", "test_1", "test 1", "test\0", "test\n", "tést")
 
 
 def vectors() -> dict[str, Any]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
+from google.protobuf.message import Message
+
+from clob.v1 import batch_pb2, event_pb2, operation_pb2
 from exchange.domain.commands import (
     AllocateFunds,
     Batch,
@@ -49,6 +52,7 @@ from exchange.domain.operations import (
     Deposit,
     Link,
     Operation,
+    PayOutFees,
     RaiseControlFloor,
     RaiseRules,
     RotateOperatorKey,
@@ -163,6 +167,7 @@ ACTIONS = (
     REGISTER,
     RevokeKey(KEY_ID),
     OpenAccount(9),
+    PayOutFees(7, 2, 5),
 )
 EVENTS = (
     BatchResult(1),
@@ -453,15 +458,37 @@ MESSAGES: Final = (
     Target("OrderFrame", "requests[0]", CONTROL_REQUEST_PARTS, (Level(9, _raws(ORDER_FRAME_PARTS[:-1])),)),
     Target("ExecutionFrame", "", EXECUTION_FRAME_PARTS),
     Target("ExecutionFrame", "events[0].trade", TRADE_PARTS, (IN_EVENT, Level(8))),
+    Target(
+        "ExecutionFrame",
+        "events[0].asset_defined",
+        (Part("asset", 1, "message", (scalar(1, 1) + sized(2, b"BTC")).data),),
+        (IN_EVENT, Level(25)),
+    ),
+    Target(
+        "ExecutionFrame",
+        "events[0].withdrawal_requested",
+        (_number("command", 1, "uint32", 1), Part("destination", 7, "string", "Konto 1 · π".encode())),
+        (IN_EVENT, Level(32)),
+    ),
 )
 ONEOFS: Final = (
     Target("Batch", "commands[0]", (), (IN_COMMAND,)),
     Target("Operation", "actions[0]", (), (Level(4, _raws(OPERATION_PARTS[:3])),)),
     Target("ExecutionFrame", "events[0]", (), (IN_EVENT,)),
 )
-ONEOF_MEMBERS: Final = {"Batch": ("place", "open_account", 11), "Operation": ("define_market", "open_account", 15)}
-ONEOF_MEMBERS["ExecutionFrame"] = ("frame_refused", "withdrawal_closed", 33)
-"""First member, last member and its number."""
+
+
+def _ends(oneof: type[Message]) -> tuple[str, str, int]:
+    """Return the names of the first and the last member of a oneof, and the number of the last."""
+    members = sorted((field.number, field.name) for field in oneof.DESCRIPTOR.fields)
+    return members[0][1], members[-1][1], members[-1][0]
+
+
+ONEOF_ENDS: Final = {
+    "Batch": _ends(batch_pb2.Command),
+    "Operation": _ends(operation_pb2.OperatorAction),
+    "ExecutionFrame": _ends(event_pb2.Event),
+}
 
 
 def _bad() -> Iterator[dict[str, Any]]:
@@ -581,7 +608,7 @@ def _out_of_bounds(target: Target, place: int) -> Iterator[dict[str, Any]]:
 
 
 def _spoiled_oneof(target: Target) -> Iterator[dict[str, Any]]:
-    first, last, last_number = ONEOF_MEMBERS[target.message]
+    first, last, last_number = ONEOF_ENDS[target.message]
     one = sized(1, b"")
 
     def case(name: str, reason: str, field_name: str, raw: Raw) -> dict[str, Any]:

@@ -272,6 +272,13 @@ class WithdrawalClosed(Record, frozen=True):
     amount_units: int = 0
 
 
+class FeesPaidOut(Record, frozen=True):
+    account: int = 0
+    account_seq: int = 0
+    asset: int = 0
+    amount_units: int = 0
+
+
 Event = (
     FrameRefused
     | BatchResult
@@ -306,4 +313,5 @@ Event = (
     | Deposited
     | WithdrawalRequested
     | WithdrawalClosed
+    | FeesPaidOut
 )

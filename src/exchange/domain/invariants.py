@@ -375,7 +375,7 @@ def _broken_treasury(state: ControlState) -> Iterator[str]:
             yield f"I-13 withdrawal {withdrawal.withdrawal} was never requested like this"
         if not 1 <= withdrawal.amount_units <= AMOUNT_UNITS_MAX:
             yield f"I-02 withdrawal {withdrawal.withdrawal} is of {withdrawal.amount_units} units"
-    yield from _not_ascending("requests", [request.request_id for request in state.requests])
+    yield from _not_ascending("requests", [(request.request_id, request.by_operator) for request in state.requests])
     for request in state.requests:
         if not 1 <= request.n <= state.core.n:
             yield f"I-13 request {request.request_id.hex()} points to no answer"

@@ -34,8 +34,13 @@ TABLE_ROWS_MAX: Final = 32
 
 COMMAND_EVENTS_MAX: Final = 1_024
 """Most events that one command may cause. A taker that reaches it has its rest cancelled (MATCH_LIMIT)."""
-ENTRY_EVENTS_MAX: Final = 65_536
-"""Commands that come after this many events of their entry are refused (FRAME_EVENT_LIMIT)."""
+ENTRY_WORK_MAX: Final = 65_536
+"""Work of an entry, in events written and makers that a refused fill-or-kill order looked at. Batches, commands,
+operations and actions that come after so much of it are refused (ENTRY_WORK_LIMIT)."""
+ACCOUNTS_PER_USER_MAX: Final = 1_024
+KEYS_PER_USER_MAX: Final = 1_024
+"""Keys of a user, revoked ones included: a key is registered for ever."""
+OPEN_WITHDRAWALS_PER_ACCOUNT_MAX: Final = 128
 PENDING_EVENTS_MAX: Final = 1_024
 """Most events of timers and mass cancels at the start of an entry; what is left goes on in the next."""
 TIMERS_MAX: Final = 65_536
@@ -43,4 +48,5 @@ TIMERS_MAX: Final = 65_536
 LINK_DIGESTS_MAX: Final = 1_024
 """Links whose digests a receiver keeps. A sender has no more than this many links unanswered."""
 EXECUTION_FRAME_BYTES_MAX: Final = 32 * 1024 * 1024
-"""No frame is larger: ENTRY_EVENTS_MAX, one command's events, and one per batch and command, of 200 bytes at most."""
+"""No frame is larger: ENTRY_WORK_MAX events of 160 bytes at most, those of one more command or action, the credits of
+links, a refusal for each part that is left, and what repeats its input, no more than FRAME_BYTES_MAX in all."""

@@ -77,6 +77,12 @@ class CloseWithdrawal(Record, frozen=True):
     paid: bool = False
 
 
+class PayOutFees(Record, frozen=True):
+    account: int = 0
+    asset: int = 0
+    amount_units: int = 0
+
+
 OperatorAction = (
     DefineMarket
     | SetMarketState
@@ -93,6 +99,7 @@ OperatorAction = (
     | RegisterKey
     | RevokeKey
     | OpenAccount
+    | PayOutFees
 )
 
 ROLE_OF_ACTION: dict[type, OperatorRole | None] = {
@@ -111,6 +118,7 @@ ROLE_OF_ACTION: dict[type, OperatorRole | None] = {
     RegisterKey: OperatorRole.TREASURY,
     RevokeKey: OperatorRole.TREASURY,
     OpenAccount: OperatorRole.TREASURY,
+    PayOutFees: OperatorRole.TREASURY,
 }
 """Role that may sign an action; None: every role, for itself (DESIGN section 4, roles of operator keys)."""
 

@@ -62,6 +62,12 @@ class PrivateKeyError(ValueError):
         )
 
 
+def check_environment(environment: str) -> None:
+    """Raise EnvironmentNameError unless the name matches [a-z0-9-]{1,32}."""
+    if _ENVIRONMENT.fullmatch(environment) is None:
+        raise EnvironmentNameError(environment)
+
+
 def signed_bytes(kind: SignedKind, environment: str, payload: bytes) -> bytes:
     """Return what Ed25519 signs: tag, environment, one zero byte, payload.
 
@@ -71,8 +77,7 @@ def signed_bytes(kind: SignedKind, environment: str, payload: bytes) -> bytes:
     Raises:
         EnvironmentNameError: the environment does not match [a-z0-9-]{1,32}.
     """
-    if _ENVIRONMENT.fullmatch(environment) is None:
-        raise EnvironmentNameError(environment)
+    check_environment(environment)
     return kind.value + environment.encode("ascii") + b"\0" + payload
 
 

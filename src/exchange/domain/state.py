@@ -169,6 +169,7 @@ class AnsweredRequest(Record, frozen=True):
     request_id: bytes = b""
     digest: bytes = b""
     n: int = 0
+    by_operator: bool = False
 
 
 class ControlState(Record, frozen=True):

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from sortedcontainers import SortedDict
+
 from exchange.domain.commands import Side
 from exchange.domain.events import Event
 from exchange.domain.frames import FORMAT, ExecutionFrame
@@ -101,7 +103,8 @@ class ReferenceShard(_Chained):
         return {asset: (balance.free_units, balance.locked_units) for asset, balance in sorted(known.balances.items())}
 
     def open_orders(self, account: int) -> list[OpenOrder]:
-        return [
+        groups = self._trading.floor.orders_of.get(account, SortedDict())
+        return sorted(
             OpenOrder(
                 order.order_id,
                 order.client_order_id,
@@ -111,8 +114,9 @@ class ReferenceShard(_Chained):
                 order.open_lots,
                 order.filled_lots,
             )
-            for order in self._trading.floor.orders_of.get(account, {}).values()
-        ]
+            for orders in groups.values()
+            for order in orders.values()
+        )
 
     def state(self) -> ShardState:
         """Return the state as a value: for tests, audits and displays, not for the order path."""

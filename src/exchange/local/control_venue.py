@@ -179,8 +179,11 @@ def signed_link(environment: str, link: Link) -> SignedLink:
 
 def carried_by(events: Iterable[Event], from_shard: int, n: int) -> list[Link]:
     """Return the links that carry what entry n of a shard sent, in order."""
+    transfers: dict[tuple[int, int], list[Transfer]] = {}
+    for sent in events:
+        if isinstance(sent, FundsSent):
+            transfer = Transfer(sent.account, sent.asset, sent.amount_units)
+            transfers.setdefault((sent.to_shard, sent.link_sequence), []).append(transfer)
     return [
-        Link(from_shard, sent.to_shard, sent.link_sequence, n, (Transfer(sent.account, sent.asset, sent.amount_units),))
-        for sent in events
-        if isinstance(sent, FundsSent)
+        Link(from_shard, to_shard, sequence, n, tuple(carried)) for (to_shard, sequence), carried in transfers.items()
     ]

@@ -1,5 +1,6 @@
 """One market's book: open orders by price, then time."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class Book:
         self.market = market
         self.market_seq = market_seq
         self.last_price_ticks = last_price_ticks
-        self.levels: dict[Side, SortedDict[int, dict[int, Order]]] = {Side.BUY: SortedDict(), Side.SELL: SortedDict()}
+        self.levels: dict[Side, SortedDict[int, OrderedDict[int, Order]]] = {side: SortedDict() for side in Side}
 
     @property
     def state(self) -> MarketState:
@@ -50,7 +51,7 @@ class Book:
 
     def add(self, order: Order) -> None:
         """Put an order behind all others of its price."""
-        self.levels[order.side].setdefault(_key(order.side, order.price_ticks), {})[order.order_id] = order
+        self.levels[order.side].setdefault(_key(order.side, order.price_ticks), OrderedDict())[order.order_id] = order
 
     def remove(self, order: Order) -> None:
         """Take an order out; its price must be the one that it was added with."""
@@ -85,13 +86,18 @@ class Book:
         """Return the lowest and highest price that an order may name; None: no edge.
 
         The static edges, and those around the last trade once there was one, rounded towards it; the narrower counts.
+        Where the two have nothing in common, because the market moved its static edges away from the last trade, the
+        static ones count alone: no band keeps every order out.
         """
         lows = [self.market.band_low_ticks] if self.market.band_low_ticks else []
         highs = [self.market.band_high_ticks] if self.market.band_high_ticks else []
         if self.market.band_ppm and self.last_price_ticks:
             lows.append(max(1, ceil_div(self.last_price_ticks * (PPM - self.market.band_ppm), PPM)))
             highs.append(min(PRICE_TICKS_MAX, self.last_price_ticks * (PPM + self.market.band_ppm) // PPM))
-        return max(lows, default=None), min(highs, default=None)
+        low, high = max(lows, default=None), min(highs, default=None)
+        if low is not None and high is not None and low > high:
+            return self.market.band_low_ticks or None, self.market.band_high_ticks or None
+        return low, high
 
     def tick_multiple(self, price_ticks: int) -> int:
         """Return of how many ticks this price must be a multiple."""

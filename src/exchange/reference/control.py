@@ -4,6 +4,7 @@ An entry is taken in this order: operations; links; requests; batches. Shard 0 v
 itself, for it has the keys. It does not trade; what it moves to other shards it debits first.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,12 +20,14 @@ from exchange.domain.events import (
     CommandRejected,
     Deposited,
     Event,
+    FeesPaidOut,
     FrameRefused,
     FundsCredited,
     FundsSent,
     KeyRegistered,
     KeyRevoked,
     MarketDefined,
+    MarketStateChanged,
     OperationResult,
     RequestResult,
     ShardDefined,
@@ -33,7 +36,13 @@ from exchange.domain.events import (
     WithdrawalRequested,
 )
 from exchange.domain.frames import FORMAT, Entry, ParsedBatch, ParsedLink, ParsedOperation, ParsedRequest
-from exchange.domain.limits import DESTINATION_BYTES_MAX, ENTRY_EVENTS_MAX
+from exchange.domain.limits import (
+    ACCOUNTS_PER_USER_MAX,
+    DESTINATION_BYTES_MAX,
+    ENTRY_WORK_MAX,
+    KEYS_PER_USER_MAX,
+    OPEN_WITHDRAWALS_PER_ACCOUNT_MAX,
+)
 from exchange.domain.markets import (
     MARKET_FIXED_FIELDS,
     Asset,
@@ -54,6 +63,7 @@ from exchange.domain.operations import (
     Deposit,
     OperatorAction,
     OperatorRole,
+    PayOutFees,
     RaiseRules,
     RotateOperatorKey,
     SetMarketState,
@@ -106,7 +116,7 @@ class Control:
         self.last_user = state.last_user
         self.last_account = state.last_account
         self.last_withdrawal = state.last_withdrawal
-        self.users = {user.user: user.accounts for user in state.users}
+        self.users = {user.user: list(user.accounts) for user in state.users}
         self.user_of = {account: user.user for user in state.users for account in user.accounts}
         self.keys = {key.key_id: key for key in state.keys}
         self.assets: SortedDict[int, Asset] = SortedDict((asset.asset, asset) for asset in state.assets)
@@ -118,7 +128,9 @@ class Control:
         self.purses = {owner.account: Purse(owner.account_seq, amounts_in(owner.balances)) for owner in state.treasury}
         self.totals = {totals.asset: totals for totals in state.totals}
         self.withdrawals = {withdrawal.withdrawal: withdrawal for withdrawal in state.withdrawals}
-        self.requests = {request.request_id: request for request in state.requests}
+        self.requests = {(request.request_id, request.by_operator): request for request in state.requests}
+        self.keys_of = Counter(key.user for key in state.keys)
+        self.open_withdrawals = Counter(withdrawal.account for withdrawal in state.withdrawals)
         self.events: list[Event] = []
 
     def export(self) -> ControlState:
@@ -129,7 +141,7 @@ class Control:
             last_user=self.last_user,
             last_account=self.last_account,
             last_withdrawal=self.last_withdrawal,
-            users=tuple(UserState(user, accounts) for user, accounts in sorted(self.users.items())),
+            users=tuple(UserState(user, tuple(accounts)) for user, accounts in sorted(self.users.items())),
             keys=tuple(self.keys[key_id] for key_id in sorted(self.keys)),
             assets=tuple(self.assets.values()),
             shards=tuple(self.shards.values()),
@@ -141,7 +153,7 @@ class Control:
             ),
             totals=tuple(self.totals[asset] for asset in sorted(self.totals)),
             withdrawals=tuple(self.withdrawals[number] for number in sorted(self.withdrawals)),
-            requests=tuple(self.requests[request_id] for request_id in sorted(self.requests)),
+            requests=tuple(self.requests[name] for name in sorted(self.requests)),
         )
 
     def apply(self, entry: Entry) -> tuple[Event, ...]:
@@ -212,7 +224,8 @@ class Control:
     # --- batches ----------------------------------------------------------------------------------------------------
 
     def _apply_batch(self, entry: Entry, place: int, parsed: ParsedBatch) -> None:
-        result = self.core.judge_batch(entry, place, parsed, self._authenticate)
+        work = len(self.events)
+        result = self.core.judge_batch(entry, place, parsed, work, self._authenticate, self._authorize)
         self._write(result)
         if result.reason or result.repeat_n:
             return
@@ -220,7 +233,7 @@ class Control:
         account, key = parsed.batch.account, self.keys[parsed.signed.key_id]
         for number, command in enumerate(parsed.batch.commands, 1):
             try:
-                require(len(self.events) < ENTRY_EVENTS_MAX, RejectReason.FRAME_EVENT_LIMIT)
+                require(len(self.events) < ENTRY_WORK_MAX, RejectReason.ENTRY_WORK_LIMIT)
                 self._apply_command(number, key, account, command)
             except Refused as refused:
                 self._write(
@@ -236,19 +249,20 @@ class Control:
                 )
 
     def _authenticate(self, parsed: ParsedBatch) -> RejectReason | None:
-        """Return why the batch is not from a key that may sign for its account."""
+        """Return why the batch is not from a key that is, or was, registered for its account."""
         assert parsed.batch is not None
         key = self.keys.get(parsed.signed.key_id)
         if key is None:
             return RejectReason.UNKNOWN_KEY
-        if key.revoked:
-            return RejectReason.KEY_REVOKED
         covered = signed_bytes(SignedKind.BATCH, self.core.environment, parsed.signed.payload)
         if not verify_one(key.public_key, covered, parsed.signed.signature):
             return RejectReason.BAD_SIGNATURE
         if self.user_of.get(parsed.batch.account) != key.user or key.account not in (0, parsed.batch.account):
             return RejectReason.ACCOUNT_NOT_OF_KEY
         return None
+
+    def _authorize(self, parsed: ParsedBatch) -> RejectReason | None:
+        return RejectReason.KEY_REVOKED if self.keys[parsed.signed.key_id].revoked else None
 
     def _apply_command(self, number: int, key: KeyState, account: int, command: Command) -> None:
         match command:
@@ -271,12 +285,15 @@ class Control:
         require(command.asset in self.assets, RejectReason.UNKNOWN_ASSET)
         destination_bytes = len(command.destination.encode())
         require(0 < destination_bytes <= DESTINATION_BYTES_MAX, RejectReason.INVALID_DESTINATION)
+        open_withdrawals = self.open_withdrawals[account]
+        require(open_withdrawals < OPEN_WITHDRAWALS_PER_ACCOUNT_MAX, RejectReason.TOO_MANY_WITHDRAWALS)
         self._debit(account, command.asset, command.amount_units)
         self.last_withdrawal += 1
         withdrawal = OpenWithdrawal(
             self.last_withdrawal, account, command.asset, command.amount_units, command.destination
         )
         self.withdrawals[withdrawal.withdrawal] = withdrawal
+        self.open_withdrawals[account] += 1
         self._write(
             WithdrawalRequested(
                 command=number,
@@ -299,6 +316,8 @@ class Control:
             return
         assert parsed.link is not None
         for transfer in parsed.link.transfers:
+            account_exists = transfer.account == EXCHANGE_ACCOUNT or transfer.account in self.user_of
+            invariant(account_exists and transfer.asset in self.assets, "I-11", "a link brought what was never sent")
             self._credit(transfer.account, transfer.asset, transfer.amount_units)
             self._write(
                 FundsCredited(
@@ -315,7 +334,7 @@ class Control:
     def _apply_request(self, place: int, parsed: ParsedRequest) -> None:
         """Make a new user with an account and a key, once per request id. What was refused may be asked again."""
         request = parsed.request
-        if (repeated := self._answered(request.request_id, parsed.body_digest)) is not None:
+        if (repeated := self._answered(request.request_id, parsed.body_digest, by_operator=False)) is not None:
             self._write(RequestResult(place, *repeated))
             return
         try:
@@ -325,23 +344,23 @@ class Control:
         except Refused as refused:
             self._write(RequestResult(place, refused.reason))
             return
-        self._answer(request.request_id, parsed.body_digest)
+        self._answer(request.request_id, parsed.body_digest, by_operator=False)
         self._write(RequestResult(place))
         self.last_user += 1
-        self.users[self.last_user] = ()
+        self.users[self.last_user] = []
         self._write(UserCreated(self.last_user))
         self._open_account(self.last_user)
         self._register(registration.public_key, self.last_user, account=0)
 
-    def _answered(self, request_id: bytes, digest: bytes) -> tuple[int, int] | None:
+    def _answered(self, request_id: bytes, digest: bytes, by_operator: bool) -> tuple[int, int] | None:
         """Return reason and position of the answer that a request id already has; None: it has none."""
-        answered = self.requests.get(request_id)
+        answered = self.requests.get((request_id, by_operator))
         if answered is None:
             return None
         return (0, answered.n) if answered.digest == digest else (RejectReason.REQUEST_ID_REUSED, 0)
 
-    def _answer(self, request_id: bytes, digest: bytes) -> None:
-        self.requests[request_id] = AnsweredRequest(request_id, digest, self.core.n)
+    def _answer(self, request_id: bytes, digest: bytes, by_operator: bool) -> None:
+        self.requests[request_id, by_operator] = AnsweredRequest(request_id, digest, self.core.n, by_operator)
 
     # --- users, accounts and keys -----------------------------------------------------------------------------------
 
@@ -371,6 +390,7 @@ class Control:
                 self._check_user(registration.user, by_user)
                 belongs = registration.account == 0 or self.user_of.get(registration.account) == registration.user
                 require(belongs, RejectReason.UNKNOWN_ACCOUNT)
+                require(self.keys_of[registration.user] < KEYS_PER_USER_MAX, RejectReason.TOO_MANY_KEYS)
                 self._register(registration.public_key, registration.user, registration.account, command)
             case RevokeKey(key_id):
                 key = self.keys.get(key_id)
@@ -381,6 +401,7 @@ class Control:
                 self._write(KeyRevoked(key_id, command))
             case OpenAccount(user):
                 self._check_user(user, by_user)
+                require(len(self.users[user]) < ACCOUNTS_PER_USER_MAX, RejectReason.TOO_MANY_ACCOUNTS)
                 self._open_account(user, command)
 
     def _check_user(self, user: int, by_user: int) -> None:
@@ -389,11 +410,12 @@ class Control:
     def _register(self, public_key: bytes, user: int, account: int, command: int = 0) -> None:
         key_id = key_id_of(public_key)
         self.keys[key_id] = KeyState(key_id, public_key, user, account)
+        self.keys_of[user] += 1
         self._write(KeyRegistered(key_id, public_key, user, account, command))
 
     def _open_account(self, user: int, command: int = 0) -> None:
         self.last_account += 1
-        self.users[user] = (*self.users[user], self.last_account)
+        self.users[user].append(self.last_account)
         self.user_of[self.last_account] = user
         self._write(AccountOpened(user, self.last_account, command))
 
@@ -405,19 +427,22 @@ class Control:
         if operation is not None and not operation.request_id:
             self._write(OperationResult(place, RejectReason.REQUEST_ID_MISSING))
             return
-        result = self.core.judge_operation(place, parsed)
-        if result.reason or result.repeated:
-            self._write(result)
+
+        def answered(_: ParsedOperation) -> OperationResult | None:
+            assert operation is not None
+            answer = self._answered(operation.request_id, parsed.body_digest, by_operator=True)
+            return None if answer is None else OperationResult(place, *answer)
+
+        result = self.core.judge_operation(place, parsed, len(self.events), answered)
+        self._write(result)
+        if result.reason or result.repeat_n or result.repeated:
             return
         assert operation is not None
-        if (repeated := self._answered(operation.request_id, parsed.body_digest)) is not None:
-            self._write(OperationResult(place, *repeated))
-            return
-        self._answer(operation.request_id, parsed.body_digest)
-        self._write(result)
+        self._answer(operation.request_id, parsed.body_digest, by_operator=True)
         role = OperatorRole(operation.role)
         for number, action in enumerate(operation.actions, 1):
             try:
+                require(len(self.events) < ENTRY_WORK_MAX, RejectReason.ENTRY_WORK_LIMIT)
                 require(ROLE_OF_ACTION[type(action)] in (None, role), RejectReason.ROLE_NOT_ALLOWED)
                 self._apply_action(role, action)
             except Refused as refused:
@@ -434,11 +459,15 @@ class Control:
             case SetMarketState():
                 require(action.market in self.markets, RejectReason.UNKNOWN_MARKET)
                 require(known(MarketState, action.state), RejectReason.INVALID_MARKET_STATE)
-                self._define_market(with_state(self.markets[action.market], action.state))
+                require(action.effective_us <= self.core.t_us, RejectReason.NOT_FOR_THIS_SHARD)
+                self.markets[action.market] = with_state(self.markets[action.market], action.state)
+                self._write(MarketStateChanged(market=action.market, state=action.state))
             case Deposit():
                 self._deposit(action)
             case CloseWithdrawal():
                 self._close_withdrawal(action)
+            case PayOutFees():
+                self._pay_out_fees(action)
             case RegisterKey() | RevokeKey() | OpenAccount():
                 self._change_user(action, by_user=0)
             case SetShardSettings() | RaiseRules() | RotateOperatorKey():
@@ -473,9 +502,9 @@ class Control:
         listed = self.markets.get(market.market, market)
         fixed = all(getattr(market, name) == getattr(listed, name) for name in MARKET_FIXED_FIELDS)
         require(fixed, RejectReason.MARKET_FIELD_FIXED)
-        self.markets[market.market] = market
+        self.markets[market.market] = with_state(market, listed.state)
         self.market_symbols[market.symbol] = market.market
-        self._write(MarketDefined(market))
+        self._write(MarketDefined(self.markets[market.market]))
 
     def _deposit(self, action: Deposit) -> None:
         """Credit an account with money that arrived, and put it to work as the policy says."""
@@ -506,11 +535,21 @@ class Control:
         parts = {shard: part + (place < left_over) for place, shard in enumerate(self.shards)}
         return {shard: units for shard, units in parts.items() if units}
 
+    def _pay_out_fees(self, action: PayOutFees) -> None:
+        """Move fees that were swept into the treasury to an account."""
+        _check_amount(action.amount_units)
+        require(action.account in self.user_of, RejectReason.UNKNOWN_ACCOUNT)
+        self._debit(EXCHANGE_ACCOUNT, action.asset, action.amount_units)
+        self._credit(action.account, action.asset, action.amount_units)
+        seq = self._next_seq(action.account)
+        self._write(FeesPaidOut(action.account, seq, action.asset, action.amount_units))
+
     def _close_withdrawal(self, action: CloseWithdrawal) -> None:
         """Count a withdrawal as paid, or give its money back."""
         withdrawal = self.withdrawals.pop(action.withdrawal, None)
         if withdrawal is None:
             raise Refused(RejectReason.UNKNOWN_WITHDRAWAL)
+        self.open_withdrawals[withdrawal.account] -= 1
         if action.paid:
             totals = self.totals[withdrawal.asset]
             paid = totals.withdrawn_units + withdrawal.amount_units

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 from sortedcontainers import SortedDict, SortedSet
 
+from exchange.domain.commands import Batch
 from exchange.domain.events import (
     BatchResult,
     Event,
@@ -16,13 +17,14 @@ from exchange.domain.events import (
     ShardSettingsChanged,
 )
 from exchange.domain.frames import Entry, ParsedBatch, ParsedLink, ParsedOperation
-from exchange.domain.limits import LINK_DIGESTS_MAX
+from exchange.domain.limits import ENTRY_WORK_MAX, LINK_DIGESTS_MAX, LINK_TRANSFERS_MAX
 from exchange.domain.markets import settings_are_valid
 from exchange.domain.operations import OperatorRole, RaiseRules, RotateOperatorKey, SetShardSettings
 from exchange.domain.rejects import RejectReason
-from exchange.domain.signing import SignedKind, signed_bytes
+from exchange.domain.signing import SignedKind, check_environment, signed_bytes
 from exchange.domain.state import AssetAmount, Genesis, LinkIn, LinkOut, LiveNonce, OperatorKey, ShardCore
 from exchange.domain.stops import EngineStop, StopReason
+from exchange.domain.units import TIME_US_MAX
 from exchange.reference.refusal import require
 from exchange.reference.signing import key_refusal, verify_one
 
@@ -106,6 +108,7 @@ class Core:
         self.links_in: SortedDict[int, Incoming] = SortedDict()
         for link in state.links_in:
             self.links_in[link.from_shard] = Incoming(link.last_sequence, list(link.digests), amounts_in(link.received))
+        self._transfers_of_open_link: dict[int, int] = {}
         self.links_out: SortedDict[int, Outgoing] = SortedDict()
         for out in state.links_out:
             self.links_out[out.to_shard] = Outgoing(out.last_sequence, amounts_in(out.sent))
@@ -132,13 +135,16 @@ class Core:
         )
 
     def begin(self, entry: Entry) -> None:
-        """Move to the entry's position and time; forget the nonces that its time has let expire."""
+        """Move to the entry's position and time; forget the nonces that its time has let expire; start new links."""
         if entry.n != self.n + 1:
             raise EngineStop(StopReason.POSITION, f"entry {entry.n} comes after entry {self.n}")
         if entry.t_us < self.t_us:
             raise EngineStop(StopReason.POSITION, f"entry {entry.n} is of time {entry.t_us}, before {self.t_us}")
+        if entry.t_us > TIME_US_MAX:
+            raise EngineStop(StopReason.POSITION, f"entry {entry.n} is of time {entry.t_us}, above {TIME_US_MAX}")
         self.n, self.t_us = entry.n, entry.t_us
         self.nonces.forget_expired(entry.t_us)
+        self._transfers_of_open_link.clear()
 
     # --- batches ----------------------------------------------------------------------------------------------------
 
@@ -147,13 +153,24 @@ class Core:
         entry: Entry,
         place: int,
         parsed: ParsedBatch,
+        work: int,
         authenticate: Callable[[ParsedBatch], RejectReason | None] = lambda _: None,
+        authorize: Callable[[ParsedBatch], RejectReason | None] = lambda _: None,
     ) -> BatchResult:
         """Return whether a batch is executed, repeats one, or why it is refused (DESIGN section 3, replay protection).
 
-        A batch that is refused leaves no trace: it is malformed, for another shard, or of no known key; or expired, so
-        that it never executes; or it may be sent again, when time has passed or the ingress has caught up with shard 0.
-        One that is executed burns its nonce until it has expired, whatever becomes of its commands.
+        A batch that was executed is answered as a repetition as long as it is valid, whatever has changed since. One
+        that is refused leaves no trace: it is malformed, for another shard, or of no known key; or expired; or it may
+        be sent again, when time has passed or the ingress has caught up with shard 0. One that is executed burns its
+        nonce until it has expired, whatever becomes of its commands.
+
+        Args:
+            entry: that the batch is in.
+            place: of the batch in it, from 1.
+            parsed: the batch.
+            work: that the entry has done.
+            authenticate: says whether it is from its key; for shards that have keys.
+            authorize: says whether the key may still sign for the account.
         """
         batch = parsed.batch
         if batch is None:
@@ -162,28 +179,49 @@ class Core:
             return BatchResult(place, RejectReason.WRONG_SHARD)
         if reason := authenticate(parsed):
             return BatchResult(place, reason)
-        valid_until_us = batch.valid_until_ms * 1000
-        if valid_until_us <= self.t_us:
-            return BatchResult(place, RejectReason.BATCH_EXPIRED)
-        if valid_until_us > self.t_us + self.settings.max_validity_ms * 1000:
-            return BatchResult(place, RejectReason.VALIDITY_TOO_LONG)
         key_id = parsed.signed.key_id
-        if entry.control_n < self.control_floor:
-            return BatchResult(place, RejectReason.STALE_CONTROL)
-        known = self.nonces.get(key_id, batch.nonce)
-        if known is not None:
-            if known.digest == parsed.digest:
-                return BatchResult(place, repeat_n=known.n, repeat_batch=known.batch)
+        burnt = self.nonces.get(key_id, batch.nonce)
+        if burnt is not None:
+            if burnt.digest == parsed.digest:
+                return BatchResult(place, repeat_n=burnt.n, repeat_batch=burnt.batch)
             return BatchResult(place, RejectReason.NONCE_REUSED)
-        if self.nonces.count(key_id) >= self.settings.live_nonces_per_key_max:
-            return BatchResult(place, RejectReason.TOO_MANY_NONCES)
+        if reason := authorize(parsed) or self._refusal_for_now(entry, key_id, batch, work):
+            return BatchResult(place, reason)
         self.nonces.remember(LiveNonce(key_id, batch.nonce, self.n, place, parsed.digest, batch.valid_until_ms))
         return BatchResult(place)
 
+    def _refusal_for_now(self, entry: Entry, key_id: bytes, batch: Batch, work: int) -> RejectReason | None:
+        """Return why a new batch is not executed at this time, in this frame, or with so many others."""
+        valid_until_us = batch.valid_until_ms * 1000
+        if valid_until_us <= self.t_us:
+            return RejectReason.BATCH_EXPIRED
+        if valid_until_us > self.t_us + self.settings.max_validity_ms * 1000:
+            return RejectReason.VALIDITY_TOO_LONG
+        if entry.control_n < self.control_floor:
+            return RejectReason.STALE_CONTROL
+        if work >= ENTRY_WORK_MAX:
+            return RejectReason.ENTRY_WORK_LIMIT
+        if self.nonces.count(key_id) >= self.settings.live_nonces_per_key_max:
+            return RejectReason.TOO_MANY_NONCES
+        return None
+
     # --- operations -------------------------------------------------------------------------------------------------
 
-    def judge_operation(self, place: int, parsed: ParsedOperation) -> OperationResult:
-        """Return whether the actions of an operation are to be applied; its sequence number is then used."""
+    def judge_operation(
+        self,
+        place: int,
+        parsed: ParsedOperation,
+        work: int,
+        answered: Callable[[ParsedOperation], OperationResult | None] = lambda _: None,
+    ) -> OperationResult:
+        """Return whether the actions of an operation are to be applied; its sequence number is then used.
+
+        Args:
+            place: of the operation in its entry, from 1.
+            parsed: the operation.
+            work: that the entry has done.
+            answered: gives the answer that its request id already has; for shards that keep them.
+        """
         operation = parsed.operation
         if operation is None:
             return OperationResult(place, RejectReason.MALFORMED)
@@ -192,16 +230,21 @@ class Core:
         if operation.role not in self.operators:
             return OperationResult(place, RejectReason.UNKNOWN_ROLE)
         operator = self.operators[OperatorRole(operation.role)]
-        if not self._is_signed(SignedKind.OPERATOR, operator, parsed.signed.payload, parsed.signed.signature):
-            return OperationResult(place, RejectReason.BAD_SIGNATURE)
+        # Before the signature: the operation may have replaced the key that signed it.
         if operation.sequence == operator.last_sequence and parsed.digest == operator.last_digest:
             return OperationResult(place, repeated=True)
+        if not self._is_signed(SignedKind.OPERATOR, operator, parsed.signed.payload, parsed.signed.signature):
+            return OperationResult(place, RejectReason.BAD_SIGNATURE)
+        if (answer := answered(parsed)) is not None:
+            return answer
         if operation.sequence <= operator.last_sequence:
             return OperationResult(place, RejectReason.SEQUENCE_USED)
         if operation.sequence > operator.last_sequence + 1:
             return OperationResult(place, RejectReason.SEQUENCE_GAP)
-        self.operators[OperatorRole(operation.role)] = OperatorKey(
-            operator.role, operator.public_key, operation.sequence, parsed.digest
+        if work >= ENTRY_WORK_MAX:
+            return OperationResult(place, RejectReason.ENTRY_WORK_LIMIT)
+        self.operators[OperatorRole(operation.role)] = msgspec.structs.replace(
+            operator, last_sequence=operation.sequence, last_digest=parsed.digest
         )
         return OperationResult(place)
 
@@ -267,9 +310,15 @@ class Core:
         return LinkResult(place, link.from_shard, link.sequence)
 
     def send(self, to_shard: int, asset: int, amount_units: int) -> int:
-        """Count an amount as sent; return the sequence number of the link that carries it."""
+        """Count an amount as sent; return the sequence number of the link that carries it.
+
+        What one entry sends to one shard travels in one link, as far as LINK_TRANSFERS_MAX goes.
+        """
         outgoing = self.links_out.setdefault(to_shard, Outgoing())
-        outgoing.last_sequence += 1
+        transfers = self._transfers_of_open_link.get(to_shard, 0)
+        if transfers % LINK_TRANSFERS_MAX == 0:
+            outgoing.last_sequence += 1
+        self._transfers_of_open_link[to_shard] = transfers + 1
         outgoing.sent[asset] = (outgoing.sent.get(asset, 0) + amount_units) % UINT64
         return outgoing.last_sequence
 
@@ -281,8 +330,14 @@ def genesis_core(genesis: Genesis, genesis_hash: bytes) -> ShardCore:
     """Return the core of a shard before its first entry.
 
     Raises:
-        ValueError: the genesis lacks a role's key, or a key is not one that may be registered.
+        ValueError: a name, number or setting exceeds its bounds, or the operators are not the three roles with keys
+            that may be registered.
     """
+    check_environment(genesis.environment)
+    if not settings_are_valid(genesis.settings):
+        raise ValueError(f"GENESIS_SETTINGS: {genesis.settings} exceed the bounds of ShardSettings")
+    if any(operator.last_sequence or operator.last_digest for operator in genesis.operators):
+        raise ValueError("GENESIS_OPERATORS: at genesis no operator has signed anything yet")
     if [operator.role for operator in genesis.operators] != sorted(OperatorRole):
         raise ValueError(
             "GENESIS_OPERATORS: a genesis names the keys of the roles treasury, market, recovery, in order"

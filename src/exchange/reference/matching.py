@@ -27,18 +27,37 @@ CLOSING_EVENTS_MAX = 1
 
 
 class Floor:
-    """Open orders of a shard by every name that they have, the books they stand in, the funds that back them."""
+    """Open orders of a shard by every name that they have, the books they stand in, the funds that back them.
+
+    Attributes:
+        orders_of: open orders by account, by market and side, and by order_id.
+        open_orders: how many open orders an account has; none where it is missing.
+        events: of the entry so far.
+        looked_at: makers that refused fill-or-kill orders of the entry have looked at.
+    """
 
     def __init__(self, shard: int) -> None:
         self.shard = shard
         self.books: SortedDict[int, Book] = SortedDict()
         self.funds = Funds()
-        self.orders: SortedDict[int, Order] = SortedDict()
-        self.orders_of: dict[int, SortedDict[int, Order]] = {}
+        self.orders: dict[int, Order] = {}
+        self.orders_of: dict[int, SortedDict[tuple[int, Side], SortedDict[int, Order]]] = {}
+        self.open_orders: dict[int, int] = {}
         self.by_client_order_id: dict[tuple[int, int], Order] = {}
         self.last_order = 0
         self.last_trade = 0
         self.events: list[Event] = []
+        self.looked_at = 0
+
+    def begin(self) -> None:
+        """Start an entry."""
+        self.events = []
+        self.looked_at = 0
+
+    @property
+    def work(self) -> int:
+        """What the entry has done, as ENTRY_WORK_MAX counts it."""
+        return len(self.events) + self.looked_at
 
     # --- names ------------------------------------------------------------------------------------------------------
 
@@ -59,7 +78,9 @@ class Floor:
         """Put an open order into its book; of what is held for it, release what resting does not need."""
         self.books[order.market].add(order)
         self.orders[order.order_id] = order
-        self.orders_of.setdefault(order.account, SortedDict())[order.order_id] = order
+        groups = self.orders_of.setdefault(order.account, SortedDict())
+        groups.setdefault((order.market, order.side), SortedDict())[order.order_id] = order
+        self.open_orders[order.account] = self.open_orders.get(order.account, 0) + 1
         if order.client_order_id:
             self.by_client_order_id[order.account, order.client_order_id] = order
         self.adjust_hold(order)
@@ -68,9 +89,13 @@ class Floor:
         """Take an order out of its book, with its hold unchanged."""
         self.books[order.market].remove(order)
         del self.orders[order.order_id]
-        del self.orders_of[order.account][order.order_id]
-        if not self.orders_of[order.account]:
-            del self.orders_of[order.account]
+        groups = self.orders_of[order.account]
+        del groups[order.market, order.side][order.order_id]
+        if not groups[order.market, order.side]:
+            del groups[order.market, order.side]
+        self.open_orders[order.account] -= 1
+        if not self.open_orders[order.account]:
+            del self.open_orders[order.account], self.orders_of[order.account]
         if order.client_order_id:
             del self.by_client_order_id[order.account, order.client_order_id]
 
@@ -134,12 +159,13 @@ class Floor:
             self.end(taker, CancelReason.IMMEDIATE_OR_CANCEL)
 
     def fillable(self, taker: Order) -> bool:
-        """Return whether the order would trade in full at once: what fill-or-kill asks."""
+        """Return whether the order would trade in full at once: what fill-or-kill asks. Looking is work."""
         events, missing_lots = 1, taker.open_lots
         for maker in self.books[taker.market].orders(taker.side.opposite):
             if not meets(taker.side, taker.price_ticks, maker.price_ticks) or not _may_step(events):
                 return False
             events += 1
+            self.looked_at += 1
             if maker.account != taker.account or taker.self_trade_prevention == SelfTradePrevention.NONE:
                 missing_lots -= min(missing_lots, maker.open_lots)
             elif taker.self_trade_prevention != SelfTradePrevention.CANCEL_MAKER:

@@ -5,6 +5,7 @@ stand in this order: what the command names, what the market allows now, what th
 market's tables demand, what the account may, what it can pay, what the book would do.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 from exchange.domain.commands import (
@@ -60,7 +61,7 @@ def place(floor: Floor, sender: Sender, command: PlaceOrder) -> None:
     _check_lots(book, price_ticks, command.quantity_lots)
     _check_client_order_id(floor, sender.account, command.client_order_id)
     if may_rest:
-        open_orders = len(floor.orders_of.get(sender.account, ()))
+        open_orders = floor.open_orders.get(sender.account, 0)
         require(open_orders < sender.open_orders_max, RejectReason.TOO_MANY_OPEN_ORDERS)
     order = Order(
         order_id=0,
@@ -151,8 +152,8 @@ def reduce(floor: Floor, sender: Sender, command: ReduceOrder) -> None:
 def replace(floor: Floor, sender: Sender, command: ReplaceOrder) -> None:
     """Change an order's price and total quantity. It keeps its place only at the same price and if it does not grow.
 
-    Else it comes to the book like a new order of the same name, with the fees, the post-only mark and the self-trade
-    prevention that it has.
+    Else it comes to the book like a new order of the same name, at the fee rates of the day, with the post-only mark
+    and the self-trade prevention that it has.
     """
     order = _order(floor, sender.account, command)
     book = floor.books[order.market]
@@ -164,7 +165,7 @@ def replace(floor: Floor, sender: Sender, command: ReplaceOrder) -> None:
     require(quantity_lots > order.filled_lots, RejectReason.QUANTITY_NOT_ABOVE_FILLED)
     if price_ticks != order.price_ticks:
         _check_price(book, price_ticks)
-    if quantity_lots != order.open_lots + order.filled_lots:
+    if (price_ticks, quantity_lots) != (order.price_ticks, order.open_lots + order.filled_lots):
         _check_lots(book, price_ticks, quantity_lots)
     open_lots = quantity_lots - order.filled_lots
     if price_ticks == order.price_ticks and open_lots <= order.open_lots:
@@ -173,15 +174,19 @@ def replace(floor: Floor, sender: Sender, command: ReplaceOrder) -> None:
         _write_replaced(floor, sender, order, priority_kept=True)
         return
     crosses = book.crosses(order.side, price_ticks)
-    before = order.price_ticks, order.open_lots
-    order.price_ticks, order.open_lots = price_ticks, open_lots
-    asset, needed = entry_hold(book, order, crosses, may_rest=True)
-    order.price_ticks, order.open_lots = before
-    _check_funds(floor, order, asset, needed)
+    changed = dataclasses.replace(
+        order,
+        price_ticks=price_ticks,
+        open_lots=open_lots,
+        maker_fee_ppm=book.market.maker_fee_ppm,
+        taker_fee_ppm=book.market.taker_fee_ppm,
+    )
+    asset, needed = entry_hold(book, changed, crosses, may_rest=True)
+    _check_funds(floor, changed, asset, needed)
     require(not (order.post_only and crosses), RejectReason.POST_ONLY_WOULD_TRADE)
 
     floor.leave(order)
-    order.price_ticks, order.open_lots = price_ticks, open_lots
+    order = changed
     floor.funds.hold(order.account, asset, needed - order.held_units)
     order.held_units = needed
     _write_replaced(floor, sender, order, priority_kept=False)

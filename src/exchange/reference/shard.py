@@ -5,6 +5,10 @@ operations; links; batches. Timers and mass cancels cause at most PENDING_EVENTS
 on at the start of the next entry.
 """
 
+from collections.abc import Iterator
+from itertools import islice, product
+
+import msgspec
 from sortedcontainers import SortedDict
 
 from exchange.domain.commands import (
@@ -37,7 +41,7 @@ from exchange.domain.events import (
     RequestResult,
 )
 from exchange.domain.frames import FORMAT, Entry, ParsedBatch, ParsedLink, ParsedOperation
-from exchange.domain.limits import COMMAND_EVENTS_MAX, ENTRY_EVENTS_MAX, PENDING_EVENTS_MAX, TIMERS_MAX
+from exchange.domain.limits import COMMAND_EVENTS_MAX, ENTRY_WORK_MAX, PENDING_EVENTS_MAX, TIMERS_MAX
 from exchange.domain.markets import (
     MARKET_FIXED_FIELDS,
     Market,
@@ -69,7 +73,7 @@ from exchange.domain.state import (
     ShardState,
     Timer,
 )
-from exchange.domain.units import AMOUNT_UNITS_MAX, CONTROL_SHARD
+from exchange.domain.units import AMOUNT_UNITS_MAX, CONTROL_SHARD, name_of
 from exchange.reference import orders
 from exchange.reference.book import Book, Order
 from exchange.reference.core import Core, amounts_in, amounts_out
@@ -149,7 +153,7 @@ class Shard:
             EngineStop: the entry cannot be answered; the shard must not be used any more.
         """
         self.core.begin(entry)
-        self.floor.events = []
+        self.floor.begin()
         self._go_on()
         if not entry.well_formed:
             self._write(FrameRefused(RejectReason.MALFORMED))
@@ -189,46 +193,44 @@ class Shard:
             self.pending.append(rest)
 
     def _cancel_some(self, pending: PendingCancelAll, events_max: int) -> PendingCancelAll | None:
-        """Cancel orders, oldest first, until the entry has `events_max` events; return what is left to do."""
+        """Cancel orders until the entry has `events_max` events; return what is left to do.
+
+        A trader's go by market, buys first, then oldest first; those of the exchange that are for all accounts go by
+        market, bids first, in the order in which they would trade.
+        """
         reason = CancelReason.OPERATOR if pending.by_operator else CancelReason.CANCEL_ALL
-        of_account = self.floor.orders_of.get(pending.account, SortedDict())
-        concerned = of_account if pending.account else self.floor.orders
-        cancelled = pending.cancelled_orders
-        for order in [order for order in concerned.values() if self._is_concerned(pending, order)]:
-            if len(self.floor.events) >= events_max - 1:
-                return PendingCancelAll(
-                    pending.cancel_all_id,
-                    pending.account,
-                    pending.market,
-                    pending.side,
-                    pending.last_order_id,
-                    cancelled,
-                    pending.by_operator,
-                )
+        room = max(0, events_max - 1 - len(self.floor.events))
+        concerned = list(islice(self._concerned(pending), room + 1))
+        for order in concerned[:room]:
             self.floor.cancel(order, reason)
-            cancelled += 1
+        cancelled = pending.cancelled_orders + len(concerned[:room])
+        if len(concerned) > room:
+            return msgspec.structs.replace(pending, cancelled_orders=cancelled)
         account_seq = self.floor.funds.next_seq(pending.account) if pending.account else 0
         self._write(CancelAllDone(pending.cancel_all_id, cancelled, pending.account, account_seq))
         return None
 
-    def _is_concerned(self, pending: PendingCancelAll, order: Order) -> bool:
-        """Return whether a mass cancel ends this order; a trader's own leaves halted markets alone, as cancels do."""
-        return (
-            order.order_id <= pending.last_order_id
-            and pending.market in (0, order.market)
-            and pending.side in (0, order.side)
-            and (pending.by_operator or self.floor.books[order.market].state is not MarketState.HALTED)
-        )
+    def _concerned(self, pending: PendingCancelAll) -> Iterator[Order]:
+        """Yield the orders that a mass cancel has yet to end; a trader's own leaves halted markets alone."""
+        markets = [pending.market] if pending.market else list(self.floor.books)
+        sides = [Side(pending.side)] if pending.side else list(Side)
+        groups = self.floor.orders_of.get(pending.account, SortedDict())
+        for market, side in groups if pending.account else product(markets, sides):
+            book = self.floor.books[market]
+            wanted = pending.market in (0, market) and pending.side in (0, side)
+            if wanted and (pending.by_operator or book.state is not MarketState.HALTED):
+                orders = groups[market, side].values() if pending.account else book.orders(side)
+                yield from (order for order in orders if order.order_id <= pending.last_order_id)
 
     def _new_cancel_all(self, account: int, market: int, side: int, by_operator: bool) -> PendingCancelAll:
         self.last_cancel_all += 1
-        newest = self.floor.orders.peekitem(-1)[0] if self.floor.orders else 0
+        newest = name_of(self.core.shard, self.floor.last_order) if self.floor.last_order else 0
         return PendingCancelAll(self.last_cancel_all, account, market, side, newest, 0, by_operator)
 
     # --- batches ----------------------------------------------------------------------------------------------------
 
     def _apply_batch(self, entry: Entry, place: int, parsed: ParsedBatch) -> None:
-        result = self.core.judge_batch(entry, place, parsed)
+        result = self.core.judge_batch(entry, place, parsed, self.floor.work)
         self._write(result)
         if result.reason or result.repeat_n:
             return
@@ -239,7 +241,7 @@ class Shard:
         for number, command in enumerate(batch.commands, 1):
             sender = Sender(batch.account, number, self.core.settings.open_orders_per_account_max)
             try:
-                require(len(self.floor.events) < ENTRY_EVENTS_MAX, RejectReason.FRAME_EVENT_LIMIT)
+                require(self.floor.work < ENTRY_WORK_MAX, RejectReason.ENTRY_WORK_LIMIT)
                 self._apply_command(sender, command)
             except Refused as refused:
                 market, order_id, client_order_id = orders.names_in(self.floor, batch.account, command)
@@ -342,7 +344,7 @@ class Shard:
     # --- operations -------------------------------------------------------------------------------------------------
 
     def _apply_operation(self, place: int, parsed: ParsedOperation) -> None:
-        result = self.core.judge_operation(place, parsed)
+        result = self.core.judge_operation(place, parsed, self.floor.work)
         self._write(result)
         if result.reason or result.repeated:
             return
@@ -350,6 +352,7 @@ class Shard:
         role = OperatorRole(parsed.operation.role)
         for number, action in enumerate(parsed.operation.actions, 1):
             try:
+                require(self.floor.work < ENTRY_WORK_MAX, RejectReason.ENTRY_WORK_LIMIT)
                 require(ROLE_OF_ACTION[type(action)] in (None, role), RejectReason.ROLE_NOT_ALLOWED)
                 self._apply_action(role, action)
             except Refused as refused:
@@ -383,13 +386,16 @@ class Shard:
             book = self.floor.books[market.market] = Book(market)
         fixed = all(getattr(market, name) == getattr(book.market, name) for name in MARKET_FIXED_FIELDS)
         require(fixed, RejectReason.MARKET_FIELD_FIXED)
-        book.market = market
-        self._write(MarketDefined(market, self.floor.next_market_seq(market.market)))
+        book.market = with_state(market, book.market.state)
+        self._write(MarketDefined(book.market, self.floor.next_market_seq(market.market)))
 
     def _set_market_state(self, action: SetMarketState) -> None:
         require(action.market in self.floor.books, RejectReason.UNKNOWN_MARKET)
         require(known(MarketState, action.state), RejectReason.INVALID_MARKET_STATE)
         if action.effective_us <= self.core.t_us:
+            # A halt in an emergency must not be undone by what was planned before.
+            for name in [name for name, timer in self.timers.items() if timer.market == action.market]:
+                del self.timers[name]
             self._set_state(action.market, action.state)
             return
         require(len(self.timers) < TIMERS_MAX, RejectReason.TOO_MANY_TIMERS)
@@ -411,7 +417,7 @@ class Shard:
         first_event = len(self.floor.events)
         self._write(CancelOrdersAccepted(pending.cancel_all_id, action.account, action.market, action.side))
         # An operation holds many actions: what exceeds the entry waits, so that no operator can burst a frame.
-        self._start_cancel_all(pending, min(first_event + COMMAND_EVENTS_MAX, ENTRY_EVENTS_MAX))
+        self._start_cancel_all(pending, min(first_event + COMMAND_EVENTS_MAX, ENTRY_WORK_MAX))
 
     def _sweep_fees(self, asset: int) -> None:
         units = self.floor.funds.fees.pop(asset, 0)

@@ -20,6 +20,7 @@ from exchange.domain.commands import Side
 from exchange.domain.events import (
     Deposited,
     Event,
+    FeesPaidOut,
     FundsCredited,
     FundsSent,
     LinkResult,
@@ -154,6 +155,8 @@ def moves_of(event: Event, markets: Mapping[int, Market]) -> Iterator[Move]:
         case WithdrawalClosed():
             target = PAYMENTS if event.paid else account_holder(event.account)
             yield Move(event.asset, event.amount_units, OPEN_WITHDRAWALS, target)
+        case FeesPaidOut():
+            yield Move(event.asset, event.amount_units, EXCHANGE, account_holder(event.account))
         case _:
             pass
 
@@ -180,7 +183,8 @@ class _Draft:
     markets: dict[int, Market]
     links_in: dict[int, int]
     links_out: dict[int, int]
-    sent: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    sent: dict[tuple[int, int], list[tuple[int, int]]] = field(default_factory=dict)
+    sent_at: dict[tuple[int, int], int] = field(default_factory=dict)
     units: dict[tuple[Holder, int], int] = field(default_factory=dict)
 
 
@@ -203,7 +207,7 @@ class Ledger:
         self._markets: dict[int, Market] = {}
         self._links_in: dict[int, int] = {}
         self._links_out: dict[int, int] = {}
-        self._sent: dict[tuple[int, int], tuple[int, int]] = {}
+        self._sent: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._units: dict[tuple[Holder, int], int] = {}
 
     # --- what it says -----------------------------------------------------------------------------------------------
@@ -236,8 +240,8 @@ class Ledger:
         """Return by asset what links to a shard carry that come after one: on its way, if that one was received."""
         on_its_way: dict[int, int] = {}
         for later in range(sequence + 1, self.last_link_to(shard) + 1):
-            asset, units = self._sent[shard, later]
-            on_its_way[asset] = on_its_way.get(asset, 0) + units
+            for asset, units in self._sent[shard, later]:
+                on_its_way[asset] = on_its_way.get(asset, 0) + units
         return on_its_way
 
     # --- frames -----------------------------------------------------------------------------------------------------
@@ -324,11 +328,14 @@ class Ledger:
         return link.from_shard
 
     def _send(self, draft: _Draft, n: int, sent: FundsSent) -> None:
-        last = draft.links_out.get(sent.to_shard, 0)
-        if sent.link_sequence != last + 1:
+        """Put a transfer into its link: a new one, or the one that this entry has begun."""
+        link, last = (sent.to_shard, sent.link_sequence), draft.links_out.get(sent.to_shard, 0)
+        begun_here = draft.sent_at.get(link) == n
+        if sent.link_sequence != last + 1 and not (begun_here and sent.link_sequence == last):
             self._stop(LedgerReason.LINK_GAP, n, f"link {sent.link_sequence} to shard {sent.to_shard} after {last}")
         draft.links_out[sent.to_shard] = sent.link_sequence
-        draft.sent[sent.to_shard, sent.link_sequence] = (sent.asset, sent.amount_units)
+        draft.sent_at[link] = n
+        draft.sent.setdefault(link, []).append((sent.asset, sent.amount_units))
 
     def _check_units(self, n: int, owner: tuple[Holder, int], units: int) -> None:
         holder, asset = owner

@@ -1,6 +1,7 @@
 """Checkpoints as bytes: a state, its hash, and nothing else."""
 
 from exchange.domain.frames import FORMAT
+from exchange.domain.invariants import broken_in_control, broken_in_shard
 from exchange.domain.state import Checkpoint, ControlState, ShardState
 from exchange.domain.units import CONTROL_SHARD
 from exchange.wire.entries import check_format
@@ -23,7 +24,8 @@ def read_shard_checkpoint(data: bytes) -> ShardState:
 
     Raises:
         UnknownFormatError: the checkpoint, or the state in it, is of another version.
-        CheckpointError: the state does not have the hash that stands beside it, or is that of shard 0.
+        CheckpointError: the state does not have the hash that stands beside it, is that of shard 0, or breaks an
+            invariant, so that no engine can have written it.
         WireError: the bytes are not canonical.
     """
     encoded = _read(data)
@@ -33,6 +35,7 @@ def read_shard_checkpoint(data: bytes) -> ShardState:
         raise CheckpointError(
             "CHECKPOINT_SHARD: the checkpoint is of shard 0, which does not trade; load it as control"
         )
+    _check(broken_in_shard(state))
     return state
 
 
@@ -45,7 +48,13 @@ def read_control_checkpoint(data: bytes) -> ControlState:
         raise CheckpointError(
             f"CHECKPOINT_SHARD: the checkpoint is of shard {shard}, control is shard 0; load that one"
         )
+    _check(broken_in_control(state))
     return state
+
+
+def _check(broken: list[str]) -> None:
+    if broken:
+        raise CheckpointError(f"CHECKPOINT_INVARIANT: {broken[0]}; take an older checkpoint and replay")
 
 
 def _read(data: bytes) -> bytes:

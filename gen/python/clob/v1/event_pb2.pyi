@@ -22,7 +22,7 @@ class RejectReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REJECT_REASON_UNKNOWN_KEY: _ClassVar[RejectReason]
     REJECT_REASON_BAD_SIGNATURE: _ClassVar[RejectReason]
     REJECT_REASON_ACCOUNT_NOT_OF_KEY: _ClassVar[RejectReason]
-    REJECT_REASON_FRAME_EVENT_LIMIT: _ClassVar[RejectReason]
+    REJECT_REASON_ENTRY_WORK_LIMIT: _ClassVar[RejectReason]
     REJECT_REASON_NOT_FOR_THIS_SHARD: _ClassVar[RejectReason]
     REJECT_REASON_UNKNOWN_MARKET: _ClassVar[RejectReason]
     REJECT_REASON_MARKET_HALTED: _ClassVar[RejectReason]
@@ -79,6 +79,9 @@ class RejectReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REJECT_REASON_UNKNOWN_WITHDRAWAL: _ClassVar[RejectReason]
     REJECT_REASON_INVALID_REGISTRATION: _ClassVar[RejectReason]
     REJECT_REASON_KEY_SCOPE_TOO_NARROW: _ClassVar[RejectReason]
+    REJECT_REASON_TOO_MANY_ACCOUNTS: _ClassVar[RejectReason]
+    REJECT_REASON_TOO_MANY_KEYS: _ClassVar[RejectReason]
+    REJECT_REASON_TOO_MANY_WITHDRAWALS: _ClassVar[RejectReason]
 
 class CancelReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -106,7 +109,7 @@ REJECT_REASON_STALE_CONTROL: RejectReason
 REJECT_REASON_UNKNOWN_KEY: RejectReason
 REJECT_REASON_BAD_SIGNATURE: RejectReason
 REJECT_REASON_ACCOUNT_NOT_OF_KEY: RejectReason
-REJECT_REASON_FRAME_EVENT_LIMIT: RejectReason
+REJECT_REASON_ENTRY_WORK_LIMIT: RejectReason
 REJECT_REASON_NOT_FOR_THIS_SHARD: RejectReason
 REJECT_REASON_UNKNOWN_MARKET: RejectReason
 REJECT_REASON_MARKET_HALTED: RejectReason
@@ -163,6 +166,9 @@ REJECT_REASON_INVALID_POLICY: RejectReason
 REJECT_REASON_UNKNOWN_WITHDRAWAL: RejectReason
 REJECT_REASON_INVALID_REGISTRATION: RejectReason
 REJECT_REASON_KEY_SCOPE_TOO_NARROW: RejectReason
+REJECT_REASON_TOO_MANY_ACCOUNTS: RejectReason
+REJECT_REASON_TOO_MANY_KEYS: RejectReason
+REJECT_REASON_TOO_MANY_WITHDRAWALS: RejectReason
 CANCEL_REASON_UNSPECIFIED: CancelReason
 CANCEL_REASON_REQUESTED: CancelReason
 CANCEL_REASON_CANCEL_ALL: CancelReason
@@ -612,8 +618,20 @@ class WithdrawalClosed(_message.Message):
     amount_units: int
     def __init__(self, withdrawal: _Optional[int] = ..., paid: _Optional[bool] = ..., account: _Optional[int] = ..., account_seq: _Optional[int] = ..., asset: _Optional[int] = ..., amount_units: _Optional[int] = ...) -> None: ...
 
+class FeesPaidOut(_message.Message):
+    __slots__ = ("account", "account_seq", "asset", "amount_units")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_UNITS_FIELD_NUMBER: _ClassVar[int]
+    account: int
+    account_seq: int
+    asset: int
+    amount_units: int
+    def __init__(self, account: _Optional[int] = ..., account_seq: _Optional[int] = ..., asset: _Optional[int] = ..., amount_units: _Optional[int] = ...) -> None: ...
+
 class Event(_message.Message):
-    __slots__ = ("frame_refused", "batch_result", "command_rejected", "order_accepted", "order_replaced", "order_reduced", "order_cancelled", "trade", "cancel_all_accepted", "cancel_all_done", "funds_credited", "funds_sent", "link_result", "operation_result", "action_rejected", "market_defined", "market_state_changed", "market_state_scheduled", "cancel_orders_accepted", "shard_settings_changed", "control_floor_raised", "rules_raised", "operator_key_rotated", "request_result", "asset_defined", "shard_defined", "user_created", "account_opened", "key_registered", "key_revoked", "deposited", "withdrawal_requested", "withdrawal_closed")
+    __slots__ = ("frame_refused", "batch_result", "command_rejected", "order_accepted", "order_replaced", "order_reduced", "order_cancelled", "trade", "cancel_all_accepted", "cancel_all_done", "funds_credited", "funds_sent", "link_result", "operation_result", "action_rejected", "market_defined", "market_state_changed", "market_state_scheduled", "cancel_orders_accepted", "shard_settings_changed", "control_floor_raised", "rules_raised", "operator_key_rotated", "request_result", "asset_defined", "shard_defined", "user_created", "account_opened", "key_registered", "key_revoked", "deposited", "withdrawal_requested", "withdrawal_closed", "fees_paid_out")
     FRAME_REFUSED_FIELD_NUMBER: _ClassVar[int]
     BATCH_RESULT_FIELD_NUMBER: _ClassVar[int]
     COMMAND_REJECTED_FIELD_NUMBER: _ClassVar[int]
@@ -647,6 +665,7 @@ class Event(_message.Message):
     DEPOSITED_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWAL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWAL_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    FEES_PAID_OUT_FIELD_NUMBER: _ClassVar[int]
     frame_refused: FrameRefused
     batch_result: BatchResult
     command_rejected: CommandRejected
@@ -680,4 +699,5 @@ class Event(_message.Message):
     deposited: Deposited
     withdrawal_requested: WithdrawalRequested
     withdrawal_closed: WithdrawalClosed
-    def __init__(self, frame_refused: _Optional[_Union[FrameRefused, _Mapping]] = ..., batch_result: _Optional[_Union[BatchResult, _Mapping]] = ..., command_rejected: _Optional[_Union[CommandRejected, _Mapping]] = ..., order_accepted: _Optional[_Union[OrderAccepted, _Mapping]] = ..., order_replaced: _Optional[_Union[OrderReplaced, _Mapping]] = ..., order_reduced: _Optional[_Union[OrderReduced, _Mapping]] = ..., order_cancelled: _Optional[_Union[OrderCancelled, _Mapping]] = ..., trade: _Optional[_Union[Trade, _Mapping]] = ..., cancel_all_accepted: _Optional[_Union[CancelAllAccepted, _Mapping]] = ..., cancel_all_done: _Optional[_Union[CancelAllDone, _Mapping]] = ..., funds_credited: _Optional[_Union[FundsCredited, _Mapping]] = ..., funds_sent: _Optional[_Union[FundsSent, _Mapping]] = ..., link_result: _Optional[_Union[LinkResult, _Mapping]] = ..., operation_result: _Optional[_Union[OperationResult, _Mapping]] = ..., action_rejected: _Optional[_Union[ActionRejected, _Mapping]] = ..., market_defined: _Optional[_Union[MarketDefined, _Mapping]] = ..., market_state_changed: _Optional[_Union[MarketStateChanged, _Mapping]] = ..., market_state_scheduled: _Optional[_Union[MarketStateScheduled, _Mapping]] = ..., cancel_orders_accepted: _Optional[_Union[CancelOrdersAccepted, _Mapping]] = ..., shard_settings_changed: _Optional[_Union[ShardSettingsChanged, _Mapping]] = ..., control_floor_raised: _Optional[_Union[ControlFloorRaised, _Mapping]] = ..., rules_raised: _Optional[_Union[RulesRaised, _Mapping]] = ..., operator_key_rotated: _Optional[_Union[OperatorKeyRotated, _Mapping]] = ..., request_result: _Optional[_Union[RequestResult, _Mapping]] = ..., asset_defined: _Optional[_Union[AssetDefined, _Mapping]] = ..., shard_defined: _Optional[_Union[ShardDefined, _Mapping]] = ..., user_created: _Optional[_Union[UserCreated, _Mapping]] = ..., account_opened: _Optional[_Union[AccountOpened, _Mapping]] = ..., key_registered: _Optional[_Union[KeyRegistered, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., deposited: _Optional[_Union[Deposited, _Mapping]] = ..., withdrawal_requested: _Optional[_Union[WithdrawalRequested, _Mapping]] = ..., withdrawal_closed: _Optional[_Union[WithdrawalClosed, _Mapping]] = ...) -> None: ...
+    fees_paid_out: FeesPaidOut
+    def __init__(self, frame_refused: _Optional[_Union[FrameRefused, _Mapping]] = ..., batch_result: _Optional[_Union[BatchResult, _Mapping]] = ..., command_rejected: _Optional[_Union[CommandRejected, _Mapping]] = ..., order_accepted: _Optional[_Union[OrderAccepted, _Mapping]] = ..., order_replaced: _Optional[_Union[OrderReplaced, _Mapping]] = ..., order_reduced: _Optional[_Union[OrderReduced, _Mapping]] = ..., order_cancelled: _Optional[_Union[OrderCancelled, _Mapping]] = ..., trade: _Optional[_Union[Trade, _Mapping]] = ..., cancel_all_accepted: _Optional[_Union[CancelAllAccepted, _Mapping]] = ..., cancel_all_done: _Optional[_Union[CancelAllDone, _Mapping]] = ..., funds_credited: _Optional[_Union[FundsCredited, _Mapping]] = ..., funds_sent: _Optional[_Union[FundsSent, _Mapping]] = ..., link_result: _Optional[_Union[LinkResult, _Mapping]] = ..., operation_result: _Optional[_Union[OperationResult, _Mapping]] = ..., action_rejected: _Optional[_Union[ActionRejected, _Mapping]] = ..., market_defined: _Optional[_Union[MarketDefined, _Mapping]] = ..., market_state_changed: _Optional[_Union[MarketStateChanged, _Mapping]] = ..., market_state_scheduled: _Optional[_Union[MarketStateScheduled, _Mapping]] = ..., cancel_orders_accepted: _Optional[_Union[CancelOrdersAccepted, _Mapping]] = ..., shard_settings_changed: _Optional[_Union[ShardSettingsChanged, _Mapping]] = ..., control_floor_raised: _Optional[_Union[ControlFloorRaised, _Mapping]] = ..., rules_raised: _Optional[_Union[RulesRaised, _Mapping]] = ..., operator_key_rotated: _Optional[_Union[OperatorKeyRotated, _Mapping]] = ..., request_result: _Optional[_Union[RequestResult, _Mapping]] = ..., asset_defined: _Optional[_Union[AssetDefined, _Mapping]] = ..., shard_defined: _Optional[_Union[ShardDefined, _Mapping]] = ..., user_created: _Optional[_Union[UserCreated, _Mapping]] = ..., account_opened: _Optional[_Union[AccountOpened, _Mapping]] = ..., key_registered: _Optional[_Union[KeyRegistered, _Mapping]] = ..., key_revoked: _Optional[_Union[KeyRevoked, _Mapping]] = ..., deposited: _Optional[_Union[Deposited, _Mapping]] = ..., withdrawal_requested: _Optional[_Union[WithdrawalRequested, _Mapping]] = ..., withdrawal_closed: _Optional[_Union[WithdrawalClosed, _Mapping]] = ..., fees_paid_out: _Optional[_Union[FeesPaidOut, _Mapping]] = ...) -> None: ...

@@ -124,8 +124,18 @@ class CloseWithdrawal(_message.Message):
     paid: bool
     def __init__(self, withdrawal: _Optional[int] = ..., paid: _Optional[bool] = ...) -> None: ...
 
+class PayOutFees(_message.Message):
+    __slots__ = ("account", "asset", "amount_units")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ASSET_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_UNITS_FIELD_NUMBER: _ClassVar[int]
+    account: int
+    asset: int
+    amount_units: int
+    def __init__(self, account: _Optional[int] = ..., asset: _Optional[int] = ..., amount_units: _Optional[int] = ...) -> None: ...
+
 class OperatorAction(_message.Message):
-    __slots__ = ("define_market", "set_market_state", "cancel_orders", "set_shard_settings", "raise_control_floor", "raise_rules", "rotate_operator_key", "sweep_fees", "define_asset", "define_shard", "deposit", "close_withdrawal", "register_key", "revoke_key", "open_account")
+    __slots__ = ("define_market", "set_market_state", "cancel_orders", "set_shard_settings", "raise_control_floor", "raise_rules", "rotate_operator_key", "sweep_fees", "define_asset", "define_shard", "deposit", "close_withdrawal", "register_key", "revoke_key", "open_account", "pay_out_fees")
     DEFINE_MARKET_FIELD_NUMBER: _ClassVar[int]
     SET_MARKET_STATE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ORDERS_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +151,7 @@ class OperatorAction(_message.Message):
     REGISTER_KEY_FIELD_NUMBER: _ClassVar[int]
     REVOKE_KEY_FIELD_NUMBER: _ClassVar[int]
     OPEN_ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    PAY_OUT_FEES_FIELD_NUMBER: _ClassVar[int]
     define_market: DefineMarket
     set_market_state: SetMarketState
     cancel_orders: CancelOrders
@@ -156,7 +167,8 @@ class OperatorAction(_message.Message):
     register_key: _control_pb2.RegisterKey
     revoke_key: _control_pb2.RevokeKey
     open_account: _control_pb2.OpenAccount
-    def __init__(self, define_market: _Optional[_Union[DefineMarket, _Mapping]] = ..., set_market_state: _Optional[_Union[SetMarketState, _Mapping]] = ..., cancel_orders: _Optional[_Union[CancelOrders, _Mapping]] = ..., set_shard_settings: _Optional[_Union[SetShardSettings, _Mapping]] = ..., raise_control_floor: _Optional[_Union[RaiseControlFloor, _Mapping]] = ..., raise_rules: _Optional[_Union[RaiseRules, _Mapping]] = ..., rotate_operator_key: _Optional[_Union[RotateOperatorKey, _Mapping]] = ..., sweep_fees: _Optional[_Union[SweepFees, _Mapping]] = ..., define_asset: _Optional[_Union[DefineAsset, _Mapping]] = ..., define_shard: _Optional[_Union[DefineShard, _Mapping]] = ..., deposit: _Optional[_Union[Deposit, _Mapping]] = ..., close_withdrawal: _Optional[_Union[CloseWithdrawal, _Mapping]] = ..., register_key: _Optional[_Union[_control_pb2.RegisterKey, _Mapping]] = ..., revoke_key: _Optional[_Union[_control_pb2.RevokeKey, _Mapping]] = ..., open_account: _Optional[_Union[_control_pb2.OpenAccount, _Mapping]] = ...) -> None: ...
+    pay_out_fees: PayOutFees
+    def __init__(self, define_market: _Optional[_Union[DefineMarket, _Mapping]] = ..., set_market_state: _Optional[_Union[SetMarketState, _Mapping]] = ..., cancel_orders: _Optional[_Union[CancelOrders, _Mapping]] = ..., set_shard_settings: _Optional[_Union[SetShardSettings, _Mapping]] = ..., raise_control_floor: _Optional[_Union[RaiseControlFloor, _Mapping]] = ..., raise_rules: _Optional[_Union[RaiseRules, _Mapping]] = ..., rotate_operator_key: _Optional[_Union[RotateOperatorKey, _Mapping]] = ..., sweep_fees: _Optional[_Union[SweepFees, _Mapping]] = ..., define_asset: _Optional[_Union[DefineAsset, _Mapping]] = ..., define_shard: _Optional[_Union[DefineShard, _Mapping]] = ..., deposit: _Optional[_Union[Deposit, _Mapping]] = ..., close_withdrawal: _Optional[_Union[CloseWithdrawal, _Mapping]] = ..., register_key: _Optional[_Union[_control_pb2.RegisterKey, _Mapping]] = ..., revoke_key: _Optional[_Union[_control_pb2.RevokeKey, _Mapping]] = ..., open_account: _Optional[_Union[_control_pb2.OpenAccount, _Mapping]] = ..., pay_out_fees: _Optional[_Union[PayOutFees, _Mapping]] = ...) -> None: ...
 
 class Operation(_message.Message):
     __slots__ = ("shard", "role", "sequence", "actions", "request_id")

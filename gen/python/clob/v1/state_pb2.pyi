@@ -292,14 +292,16 @@ class OpenWithdrawal(_message.Message):
     def __init__(self, withdrawal: _Optional[int] = ..., account: _Optional[int] = ..., asset: _Optional[int] = ..., amount_units: _Optional[int] = ..., destination: _Optional[str] = ...) -> None: ...
 
 class AnsweredRequest(_message.Message):
-    __slots__ = ("request_id", "digest", "n")
+    __slots__ = ("request_id", "digest", "n", "by_operator")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     N_FIELD_NUMBER: _ClassVar[int]
+    BY_OPERATOR_FIELD_NUMBER: _ClassVar[int]
     request_id: bytes
     digest: bytes
     n: int
-    def __init__(self, request_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., n: _Optional[int] = ...) -> None: ...
+    by_operator: bool
+    def __init__(self, request_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., n: _Optional[int] = ..., by_operator: _Optional[bool] = ...) -> None: ...
 
 class ControlState(_message.Message):
     __slots__ = ("format", "core", "last_user", "last_account", "last_withdrawal", "users", "keys", "assets", "shards", "markets", "treasury", "totals", "withdrawals", "requests")
