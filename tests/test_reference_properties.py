@@ -730,11 +730,11 @@ def factory(request: pytest.FixtureRequest) -> EngineFactory:
 
 
 def test_a_trading_shard_keeps_every_invariant_whatever_enters(factory: EngineFactory) -> None:
-    _run(TradingShard, factory, examples=60, steps=40)
+    _run(TradingShard, factory, examples=50, steps=40)
 
 
 def test_money_is_never_made_or_lost_between_shards(factory: EngineFactory) -> None:
-    _run(Exchange, factory, examples=30, steps=30)
+    _run(Exchange, factory, examples=25, steps=30)
 
 
 @pytest.mark.long

@@ -34,7 +34,7 @@ from exchange.wire.entries import operation_body_digest, parse_entry
 from exchange.wire.errors import UnknownFormatError, WireError, WireReason
 from exchange.wire.hashing import state_hash
 from exchange.wire.messages import CODECS, TOTAL_BYTES_MAX, decode, encode
-from tests.support.raw_wire import scalar, sized
+from tests.support.raw_wire import scalar, sized, varint
 from tests.support.records import RECORDS
 from tests.support.wire_strategies import any_message, mutated, records
 
@@ -335,6 +335,10 @@ class Plain(Record, frozen=True):
     number: int = 0
 
 
+class Listed(Record, frozen=True):
+    numbers: tuple[int, ...] = ()
+
+
 class Holder(Record, frozen=True):
     choice: Plain = Plain()
 
@@ -376,6 +380,30 @@ def test_a_message_that_is_a_oneof_must_be_there_and_have_a_member() -> None:
         assert (refused.value.reason, refused.value.field) == (WireReason.ONEOF_MISSING, "choice")
 
 
+def test_a_packed_list_keeps_the_bounds_of_its_type_and_of_its_length() -> None:
+    listed = field_of("numbers", 1, FieldDescriptor.TYPE_UINT32, label=FieldDescriptor.LABEL_REPEATED)
+    codecs = compile_codecs(
+        described(Listed=[listed]).values(), {"Listed": Listed}, {("Listed", "numbers"): Bounds(0, 2)}
+    )
+    codec = codecs["Listed"]
+    for numbers, reason in (
+        ((0, 2**32 - 1), None),
+        ((0, 2**32), WireReason.OUT_OF_RANGE),
+        ((1, 2, 3), WireReason.LENGTH),
+    ):
+        data = sized(1, b"".join(varint(number) for number in numbers)).data
+        if reason is None:
+            assert codec.decode(data, 0, len(data), 0) == Listed(numbers)
+            assert codec.encode(Listed(numbers)) == data
+            continue
+        with pytest.raises(WireError) as refused:
+            codec.decode(data, 0, len(data), 0)
+        assert (refused.value.reason, refused.value.field, refused.value.offset) == (reason, "numbers", 0)
+        with pytest.raises(WireError) as refused:
+            codec.encode(Listed(numbers))
+        assert (refused.value.reason, refused.value.field) == (reason, "numbers")
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -397,7 +425,9 @@ def test_contracts_with_optional_fields_scalars_in_oneofs_or_other_records_are_r
     in_oneof = field_of("number", 1, FieldDescriptor.TYPE_UINT64, oneof_index=0)
     beside = field_of("other", 2, FieldDescriptor.TYPE_UINT64)
     optional = field_of("number", 1, FieldDescriptor.TYPE_UINT64, oneof_index=0, proto3_optional=True)
+    bools = field_of("number", 1, FieldDescriptor.TYPE_BOOL, label=FieldDescriptor.LABEL_REPEATED)
     for fields, expected in (
+        ([bools], "no rule for this type"),
         ([in_oneof], "members of a oneof are messages"),
         ([in_oneof, beside], "stands alone"),
         ([optional, beside], "no optional"),

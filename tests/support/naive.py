@@ -419,6 +419,7 @@ class LogReader:
             for side, resting in ((Side.BUY, book_state.bids), (Side.SELL, book_state.asks)):
                 assert [_shown(order) for order in resting] == [_known(order) for order in book.ranked(side)]
             assert book_state.market_seq == self.market_seq[book.market.market]
+            assert book_state.last_price_ticks == book.last_price_ticks
         there = {
             (owner.account, balance.asset): balance.free_units + balance.locked_units
             for owner in state.accounts

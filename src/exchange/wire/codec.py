@@ -91,7 +91,7 @@ class Field:
         self.is_bool = field.type == FieldDescriptor.TYPE_BOOL
         self.is_string = field.type == FieldDescriptor.TYPE_STRING
         is_varint = field.type in _NUMBER_MAX
-        if not is_varint and field.type not in _CONTENT_TYPES:
+        if (not is_varint and field.type not in _CONTENT_TYPES) or (self.is_bool and field.is_repeated):
             raise TypeError(f"{field.full_name}: the canonical encoding has no rule for this type")
         self.number_max = _NUMBER_MAX.get(field.type, _U64_MAX)
         self.is_number = is_varint and not field.is_repeated
@@ -233,8 +233,8 @@ class MessageCodec:
                 raise _order_error(field, last, at)
             last = field.number
             # The value of a number, the length of anything else.
-            if pos < end and data[pos] < 0x80:
-                number = data[pos]
+            number = data[pos] if pos < end else 0x80
+            if number < 0x80:
                 pos += 1
             else:
                 number, pos = _varint(data, pos, end, field.name, at)
