@@ -114,6 +114,13 @@ distclean: clean ## remove .venv as well
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 $(INSTALLED): requirements/dev.txt pyproject.toml
+# A folder that was moved or copied has an environment that points to where it was: it is made anew.
+ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
+$(INSTALLED): FORCE
+FORCE:
+endif
+
+$(INSTALLED):
 	@python="$(PYTHON)"; \
 	if [ -z "$$python" ]; then \
 		echo "No Python 3.11 or later found: install one (Debian, Ubuntu: apt-get install python3 python3-venv)" >&2; \
@@ -129,7 +136,7 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 		echo "(Debian, Ubuntu: apt-get install python3-venv)" >&2; \
 		exit 1; \
 	fi; \
-	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	if [ "$$(cat $@ 2>/dev/null)" != "$(CURDIR)" ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 		echo "Making $(VENV) with $$("$$python" --version) (once; needs a network)" >&2; \
 		"$$python" -m venv --clear $(VENV); \
 	fi
@@ -137,4 +144,4 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@printf '%s\n' "$(CURDIR)/src" "$(CURDIR)/gen/python" \
 		>"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/clob-roots.pth"
-	@touch $@
+	@echo "$(CURDIR)" >$@

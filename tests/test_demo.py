@@ -121,6 +121,14 @@ def test_samples_that_are_no_folder_are_a_sentence_and_exit_code_2(tmp_path: Pat
     assert "missing" in result.stderr
 
 
+def test_samples_that_cannot_be_read_are_a_sentence_and_exit_code_2(pair: Path) -> None:
+    (book,) = pair.glob("*orderbook*")
+    book.write_bytes(b"")
+    result = run("--orders", "10", samples=pair)
+    assert result.exit_code == 2
+    assert book.name in result.stderr
+
+
 def test_treasury_has_what_was_released_and_the_fees_that_were_swept(tmp_path: Path) -> None:
     dollars = found("--orders", "400", samples=tmp_path)["audit"][0]
     assert dollars["symbol"] == "USD"

@@ -212,6 +212,9 @@ def test_scenario_that_means_nothing_ends_with_2_and_names_step_and_field(name: 
         ('{"markets": 1.0}', "1.0 is no integer"),
         ('{"title": "a", "title": "b"}', "title: the name stands twice in one object"),
         ("\xff", "this is no JSON"),
+        ("", "it is empty"),
+        ('{"name": "\\ud800"}', "a text in it is no Unicode"),
+        ('{"commands": [' + "9" * 5_000 + "]}", "a number in it is far out of bounds"),
     ],
 )
 def test_text_that_is_no_scenario_ends_with_2(text: str, message: str) -> None:

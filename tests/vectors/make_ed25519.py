@@ -40,7 +40,7 @@ def vectors() -> dict[str, Any]:
     names = [vector["name"] for vector in made]
     assert len(set(names)) == len(names), "two cases have one name"
     return {
-        "rule": "DESIGN.md section 3, Verification rule: the rule of keys, then of signatures; the first reason counts",
+        "rule": "ARCHITECTURE.md, Verification rule: the rule of keys, then of signatures; the first reason counts",
         "encoding": "hex",
         "made_by": "tests/vectors/make_ed25519.py",
         "vectors": made,

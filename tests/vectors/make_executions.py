@@ -69,7 +69,7 @@ def vectors() -> dict[str, Any]:
         "format": 1,
         "what": "Whole logs: genesis, entries, and the execution frames, state hash and checkpoint that answer them.",
         "rule": (
-            "DESIGN section 2, principles 3, 4 and 8, and section 4: an engine that has loaded `genesis` answers each "
+            "ARCHITECTURE.md, section 3: an engine that has loaded `genesis` answers each "
             "entry with `execution_frame`, byte for byte, and then has `state_hash`, `chain_hash` and `checkpoint`. "
             "Signatures of batches are real, except where a log is about bytes that nobody signed. `events` show what "
             f"is in a frame with up to {SHOWN_EVENTS_MAX} of them. Shard 0 is the control log."

@@ -20,7 +20,7 @@ def vectors() -> dict[str, Any]:
         "format": 1,
         "what": "Hashes of payloads, entries, execution frames, genesis and state, and the MAC of the bus.",
         "rule": (
-            "DESIGN section 4: H = SHA-256, integers are 8 bytes, big-endian. digest = H(payload); "
+            "ARCHITECTURE.md: H = SHA-256, integers are 8 bytes, big-endian. digest = H(payload); "
             "input = H('clob.v1.in' 00 n t f); chain h_n = H('clob.v1.chain' 00 execution frame n); "
             "genesis h_0 = H('clob.v1.genesis' 00 environment 00 shard genesis); state = H('clob.v1.state' 00 state); "
             "mac = HMAC-SHA-256(bus key, 'clob.v1.bus' 00 shard ingress counter f)."

@@ -29,7 +29,7 @@ def vectors() -> dict[str, Any]:
         "format": 1,
         "what": "LIMITS of v1, and bytes that are at a limit or one beyond it.",
         "rule": (
-            "DESIGN section 3, Strict bytes: LIMITS belong to v1 and never change within it. A length of the whole is "
+            "ARCHITECTURE.md, Strict bytes: LIMITS belong to v1 and never change within it. A length of the whole is "
             "checked before anything is parsed. `verdict` is what a strict decoder of the message says; `good`, or a "
             "reason with field and offset. `frame_commands` are order frames that are canonical, and malformed as a "
             "whole when their batches have more commands than a frame may."

@@ -1,4 +1,4 @@
-"""Makes numbers.json: ids, notionals, holds, fees and band edges, from the sentences of DESIGN in exact fractions."""
+"""Makes numbers.json: ids, notionals, holds, fees and band edges, from the rules in exact fractions."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,7 +17,7 @@ def vectors() -> dict[str, Any]:
         "format": 1,
         "what": "Numbers that an engine computes: names, notionals, holds, fees, and the edges of price bands.",
         "rule": (
-            "DESIGN section 3, Numbers and Names of things. order_id and trade_id: birth shard in the upper 12 bits, "
+            "ARCHITECTURE.md, Numbers and Names of things. order_id and trade_id: birth shard in the upper 12 bits, "
             "counter in the lower 52. Notional = price_ticks x quantity_lots x quote_units_per_tick_lot, base = lots x "
             "base_units_per_lot; an order that needs more than 2^63-1 units of an asset is refused, AMOUNT_TOO_LARGE "
             "(the product of three largest factors has 159 bits). Fees: per order and role, what was charged after "

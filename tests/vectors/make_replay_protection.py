@@ -199,7 +199,7 @@ def vectors() -> dict[str, Any]:
         "format": 1,
         "what": "Entries of shard 1, what it says of each batch, and which nonces are live after each entry.",
         "rule": (
-            "DESIGN section 3, Replay protection: with t the entry's time, a batch is valid iff t < valid_until <= t + "
+            "ARCHITECTURE.md, Replay protection: with t the entry's time, a batch is valid iff t < valid_until <= t + "
             "max_validity. (key, nonce) is kept until valid_until has passed; the same digest is a REPEAT of (n, "
             "batch), another is NONCE_REUSED, whatever else is wrong with it. EXECUTED burns the nonce; what is "
             "refused leaves no trace. A trading shard does not look at signatures: they are zero."

@@ -42,7 +42,7 @@ def vectors() -> dict[str, Any]:
         "format": 1,
         "what": "What Ed25519 signs, what keys are called, and how private keys are written.",
         "rule": (
-            "DESIGN section 3, Signed bytes: tag + environment + one zero byte + payload; the tag ends in a zero byte "
+            "ARCHITECTURE.md, Signed bytes: tag + environment + one zero byte + payload; the tag ends in a zero byte "
             "too. key_id is the first 16 bytes of SHA-256(`key_tag` + public key). An environment matches "
             "[a-z0-9-]{1,32}. A private key is written `clobsk_` and the 64 lowercase hex digits of its seed."
         ),

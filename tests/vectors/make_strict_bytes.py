@@ -1,4 +1,4 @@
-"""Makes strict_bytes.json: canonical encodings, and bytes that break each rule of DESIGN section 3, "Strict bytes".
+"""Makes strict_bytes.json: canonical encodings, and bytes that break each rule of ARCHITECTURE.md, "Strict bytes".
 
 Bad bytes are put together by hand, and what is wrong with them, and where, is stated by hand.
 """
@@ -102,7 +102,7 @@ def vectors() -> dict[str, Any]:
         "format": 1,
         "what": "Bytes that a strict decoder takes for a message, and bytes that it refuses.",
         "rule": (
-            "DESIGN section 3, Strict bytes: a payload is valid only if it equals the canonical encoding of what it "
+            "ARCHITECTURE.md, Strict bytes: a payload is valid only if it equals the canonical encoding of what it "
             "decodes to. Bytes are read from first to last, and the first broken rule is the reason; that a field is "
             "missing shows where its message ends. `offset` is that of the field that breaks the rule; of a field that "
             "is missing, that of the field that holds its message, 0 for the outermost. `field` is the path of the "

@@ -58,7 +58,8 @@ def report_text(report: Report) -> str:
     for shard in report.shards:
         lines += [*_shard_lines(shard, report.symbols), ""]
     if len(report.shards) == 1:
-        lines += ["no recorded flow: set CLOB_SAMPLE_DATA to a folder with a LOBSTER pair to trade it as well", ""]
+        pair = "a LOBSTER pair, *message*.csv[.gz] and *orderbook*.csv[.gz]"
+        lines += [f"no recorded flow: CLOB_SAMPLE_DATA names no folder with {pair}", ""]
     lines += _audit_lines(report)
     return "\n".join(lines)
 

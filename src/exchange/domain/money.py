@@ -1,4 +1,4 @@
-"""What orders cost: notional, fees and holds (DESIGN section 3, "Numbers"). Products may exceed 64 bits."""
+"""What orders cost: notional, fees and holds (ARCHITECTURE.md, "Numbers"). Products may exceed 64 bits."""
 
 from exchange.domain.commands import Side
 from exchange.domain.markets import Market

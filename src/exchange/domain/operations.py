@@ -120,7 +120,7 @@ ROLE_OF_ACTION: dict[type, OperatorRole | None] = {
     OpenAccount: OperatorRole.TREASURY,
     PayOutFees: OperatorRole.TREASURY,
 }
-"""Role that may sign an action; None: every role, for itself (DESIGN section 4, roles of operator keys)."""
+"""Role that may sign an action; None: every role, for itself (ARCHITECTURE.md, roles of operator keys)."""
 
 
 class Operation(Record, frozen=True):

@@ -1,4 +1,4 @@
-"""What is signed and how keys are named and written (DESIGN section 3, "Signed bytes"). No signature is made here."""
+"""What is signed and how keys are named and written (ARCHITECTURE.md, "Signed bytes"). No signature is made here."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""When an engine stops instead of guessing (DESIGN section 2, principle 7)."""
+"""When an engine stops instead of guessing (ARCHITECTURE.md, principle 7)."""
 
 from enum import StrEnum
 

@@ -74,6 +74,7 @@ def find_lobster_pair(rows: int) -> LobsterPair | None:
 
     Raises:
         SampleDataError: CLOB_SAMPLE_DATA names no folder.
+        LobsterError: a pair in the folder that CLOB_SAMPLE_DATA names cannot be read.
     """
     named = os.environ.get(SAMPLE_DATA_VARIABLE)
     folder = Path(named) if named else Path(__file__).parents[4] / "shared" / "data"
@@ -90,7 +91,8 @@ def find_lobster_pair(rows: int) -> LobsterPair | None:
             try:
                 pairs.append(LobsterPair(messages, book))
             except LobsterError:
-                continue
+                if named:
+                    raise
     return max(pairs, key=lambda pair: (min(rows, pair.rows_total), pair.levels), default=None)
 
 

@@ -41,8 +41,17 @@ def read_scenario(text: str | bytes) -> Scenario:
         data = json.loads(
             text, object_pairs_hook=_object_without_repeats, parse_float=_refuse_float, parse_constant=_refuse_float
         )
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ScenarioError("", "a text in it is no Unicode: half of a surrogate pair stands alone") from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ScenarioError("", f"this is no JSON: {error}") from None
+        shown = f"this is no JSON: {error}" if text.strip() else "it is empty; write a scenario (see docs/scenarios.md)"
+        raise ScenarioError("", shown) from None
+    except ScenarioError:
+        raise
+    except ValueError as error:
+        # Python reads no integer of more than 4,300 digits.
+        raise ScenarioError("", f"a number in it is far out of bounds: {error}") from None
     return scenario_of(data)
 
 

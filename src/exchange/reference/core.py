@@ -157,7 +157,7 @@ class Core:
         authenticate: Callable[[ParsedBatch], RejectReason | None] = lambda _: None,
         authorize: Callable[[ParsedBatch], RejectReason | None] = lambda _: None,
     ) -> BatchResult:
-        """Return whether a batch is executed, repeats one, or why it is refused (DESIGN section 3, replay protection).
+        """Return whether a batch is executed, repeats one, or why it is refused (ARCHITECTURE.md, replay protection).
 
         A batch that was executed is answered as a repetition as long as it is valid, whatever has changed since. One
         that is refused leaves no trace: it is malformed, for another shard, or of no known key; or expired; or it may
@@ -274,7 +274,7 @@ class Core:
     # --- links ------------------------------------------------------------------------------------------------------
 
     def judge_link(self, place: int, parsed: ParsedLink) -> LinkResult:
-        """Return whether a link is to be applied now; it then counts as received (DESIGN section 5, funds).
+        """Return whether a link is to be applied now; it then counts as received (ARCHITECTURE.md, funds).
 
         Of a link older than the digests that are kept, only its sequence number is known: it was applied, and nothing
         happens. A sender has at most that many links unanswered, so it never sends one.

@@ -1,4 +1,4 @@
-"""Trading: an order meets the book (DESIGN section 5). Price, then time; at the maker's price.
+"""Trading: an order meets the book (ARCHITECTURE.md). Price, then time; at the maker's price.
 
 `Floor` keeps orders, books and funds of a shard consistent: each of its methods changes all three and writes the event.
 """

@@ -1,4 +1,4 @@
-"""The verification rule of Ed25519 (DESIGN section 3), one verdict for every public key and every signature.
+"""The verification rule of Ed25519 (ARCHITECTURE.md), one verdict for every public key and every signature.
 
 Libraries do all arithmetic on the curve: OpenSSL, through `cryptography`, decides the equation, and libsodium, through
 `pynacl`, says whether a point lies in the prime-order subgroup. What libraries are known to disagree about (Chalkias,

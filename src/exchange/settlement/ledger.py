@@ -7,7 +7,7 @@ goes to: other shards, depositors, people who are paid. Those stand below zero b
 Holds are not in the ledger: what an account has is what its free and locked units are together.
 
 The ledger applies a frame only if it is the next one, carries the hash of the last one, and answers the entry that it
-is shown, if it is shown one. On anything else it stops with a reason and stays as it was (DESIGN section 2, "Never
+is shown, if it is shown one. On anything else it stops with a reason and stays as it was (ARCHITECTURE.md, "Never
 guess").
 """
 

@@ -1,6 +1,6 @@
 """Strict encoding and decoding of any contract message, driven by the contracts' own descriptors.
 
-Canonical encoding (DESIGN section 3, "Strict bytes"): known fields only, in ascending order, each singular field and
+Canonical encoding (ARCHITECTURE.md, "Strict bytes"): known fields only, in ascending order, each singular field and
 oneof once, minimal varints that fit their type, defaults omitted (an empty submessage too, unless it is an element of
 a list or the member of a oneof), repeated scalars packed, no groups, nothing after the end. Decoding accepts exactly
 the byte strings that encoding produces. The protobuf library says which fields exist; it never judges bytes.

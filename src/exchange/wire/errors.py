@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class WireReason(StrEnum):
-    """Which rule of DESIGN section 3, "Strict bytes", the bytes break. Names are stable."""
+    """Which rule of ARCHITECTURE.md, "Strict bytes", the bytes break. Names are stable."""
 
     TRUNCATED = "TRUNCATED"
     """The bytes end inside a field."""

@@ -1,4 +1,4 @@
-"""Hashes of the logs (DESIGN section 4). H is SHA-256; integers are 8 bytes, big-endian."""
+"""Hashes of the logs (ARCHITECTURE.md). H is SHA-256; integers are 8 bytes, big-endian."""
 
 import hashlib
 import hmac
