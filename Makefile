@@ -35,7 +35,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: $(INSTALLED) ## run real order flow from signed batches to audited balances (DEMO_ARGS="--orders 2000")
+demo: $(INSTALLED) ## trade order flow, real where there is some, from signed batches to audited balances (DEMO_ARGS="--orders 2000")
 	@$(BIN)/clob demo $(DEMO_ARGS)
 
 .PHONY: test
