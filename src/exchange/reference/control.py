@@ -15,7 +15,6 @@ from exchange.domain.commands import AllocateFunds, Command, RequestWithdrawal
 from exchange.domain.control import OpenAccount, RegisterKey, Registration, RevokeKey
 from exchange.domain.events import (
     AccountOpened,
-    ActionRejected,
     AssetDefined,
     CommandRejected,
     Deposited,
@@ -54,7 +53,6 @@ from exchange.domain.markets import (
     with_state,
 )
 from exchange.domain.operations import (
-    ROLE_OF_ACTION,
     AllocationPolicy,
     CloseWithdrawal,
     DefineAsset,
@@ -262,6 +260,7 @@ class Control:
         return None
 
     def _authorize(self, parsed: ParsedBatch) -> RejectReason | None:
+        """Return why a key that is known may not sign any more."""
         return RejectReason.KEY_REVOKED if self.keys[parsed.signed.key_id].revoked else None
 
     def _apply_command(self, number: int, key: KeyState, account: int, command: Command) -> None:
@@ -428,7 +427,7 @@ class Control:
             self._write(OperationResult(place, RejectReason.REQUEST_ID_MISSING))
             return
 
-        def answered(_: ParsedOperation) -> OperationResult | None:
+        def answered() -> OperationResult | None:
             assert operation is not None
             answer = self._answered(operation.request_id, parsed.body_digest, by_operator=True)
             return None if answer is None else OperationResult(place, *answer)
@@ -439,14 +438,7 @@ class Control:
             return
         assert operation is not None
         self._answer(operation.request_id, parsed.body_digest, by_operator=True)
-        role = OperatorRole(operation.role)
-        for number, action in enumerate(operation.actions, 1):
-            try:
-                require(len(self.events) < ENTRY_WORK_MAX, RejectReason.ENTRY_WORK_LIMIT)
-                require(ROLE_OF_ACTION[type(action)] in (None, role), RejectReason.ROLE_NOT_ALLOWED)
-                self._apply_action(role, action)
-            except Refused as refused:
-                self._write(ActionRejected(number, refused.reason))
+        self.core.apply_actions(operation, lambda: len(self.events), self._apply_action, self._write)
 
     def _apply_action(self, role: OperatorRole, action: OperatorAction) -> None:
         match action:

@@ -8,6 +8,7 @@ from sortedcontainers import SortedDict, SortedSet
 
 from exchange.domain.commands import Batch
 from exchange.domain.events import (
+    ActionRejected,
     BatchResult,
     Event,
     LinkResult,
@@ -19,13 +20,21 @@ from exchange.domain.events import (
 from exchange.domain.frames import Entry, ParsedBatch, ParsedLink, ParsedOperation
 from exchange.domain.limits import ENTRY_WORK_MAX, LINK_DIGESTS_MAX, LINK_TRANSFERS_MAX
 from exchange.domain.markets import settings_are_valid
-from exchange.domain.operations import OperatorRole, RaiseRules, RotateOperatorKey, SetShardSettings
+from exchange.domain.operations import (
+    ROLE_OF_ACTION,
+    Operation,
+    OperatorAction,
+    OperatorRole,
+    RaiseRules,
+    RotateOperatorKey,
+    SetShardSettings,
+)
 from exchange.domain.rejects import RejectReason
 from exchange.domain.signing import SignedKind, check_environment, signed_bytes
 from exchange.domain.state import AssetAmount, Genesis, LinkIn, LinkOut, LiveNonce, OperatorKey, ShardCore
 from exchange.domain.stops import EngineStop, StopReason
 from exchange.domain.units import TIME_US_MAX
-from exchange.reference.refusal import require
+from exchange.reference.refusal import Refused, require
 from exchange.reference.signing import key_refusal, verify_one
 
 RULES_MAX = 1
@@ -212,7 +221,7 @@ class Core:
         place: int,
         parsed: ParsedOperation,
         work: int,
-        answered: Callable[[ParsedOperation], OperationResult | None] = lambda _: None,
+        answered: Callable[[], OperationResult | None] = lambda: None,
     ) -> OperationResult:
         """Return whether the actions of an operation are to be applied; its sequence number is then used.
 
@@ -235,7 +244,7 @@ class Core:
             return OperationResult(place, repeated=True)
         if not self._is_signed(SignedKind.OPERATOR, operator, parsed.signed.payload, parsed.signed.signature):
             return OperationResult(place, RejectReason.BAD_SIGNATURE)
-        if (answer := answered(parsed)) is not None:
+        if (answer := answered()) is not None:
             return answer
         if operation.sequence <= operator.last_sequence:
             return OperationResult(place, RejectReason.SEQUENCE_USED)
@@ -247,6 +256,30 @@ class Core:
             operator, last_sequence=operation.sequence, last_digest=parsed.digest
         )
         return OperationResult(place)
+
+    def apply_actions(
+        self,
+        operation: Operation,
+        work: Callable[[], int],
+        apply: Callable[[OperatorRole, OperatorAction], None],
+        write: Callable[[Event], None],
+    ) -> None:
+        """Apply the actions of an operation in order, each or not, as its rules say.
+
+        Args:
+            operation: that was judged.
+            work: says what the entry has done so far.
+            apply: does an action of the role and writes what happened, or raises Refused and changes nothing.
+            write: takes the refusals.
+        """
+        role = OperatorRole(operation.role)
+        for number, action in enumerate(operation.actions, 1):
+            try:
+                require(work() < ENTRY_WORK_MAX, RejectReason.ENTRY_WORK_LIMIT)
+                require(ROLE_OF_ACTION[type(action)] in (None, role), RejectReason.ROLE_NOT_ALLOWED)
+                apply(role, action)
+            except Refused as refused:
+                write(ActionRejected(number, refused.reason))
 
     def change(self, role: OperatorRole, action: SetShardSettings | RaiseRules | RotateOperatorKey) -> Event:
         """Apply an action that every shard has; return what happened.

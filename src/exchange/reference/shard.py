@@ -24,7 +24,6 @@ from exchange.domain.commands import (
     Side,
 )
 from exchange.domain.events import (
-    ActionRejected,
     CancelAllAccepted,
     CancelAllDone,
     CancelOrdersAccepted,
@@ -50,7 +49,6 @@ from exchange.domain.markets import (
     with_state,
 )
 from exchange.domain.operations import (
-    ROLE_OF_ACTION,
     CancelOrders,
     DefineMarket,
     OperatorAction,
@@ -349,14 +347,7 @@ class Shard:
         if result.reason or result.repeated:
             return
         assert parsed.operation is not None
-        role = OperatorRole(parsed.operation.role)
-        for number, action in enumerate(parsed.operation.actions, 1):
-            try:
-                require(self.floor.work < ENTRY_WORK_MAX, RejectReason.ENTRY_WORK_LIMIT)
-                require(ROLE_OF_ACTION[type(action)] in (None, role), RejectReason.ROLE_NOT_ALLOWED)
-                self._apply_action(role, action)
-            except Refused as refused:
-                self._write(ActionRejected(number, refused.reason))
+        self.core.apply_actions(parsed.operation, lambda: self.floor.work, self._apply_action, self._write)
 
     def _apply_action(self, role: OperatorRole, action: OperatorAction) -> None:
         match action:
