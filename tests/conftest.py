@@ -2,6 +2,9 @@ import pytest
 
 from exchange.engine.choice import ENGINES
 from exchange.engine.port import EngineFactory
+from tests.support.servers import bus_server, durable_bus_server, valkey_server
+
+__all__ = ["bus_server", "durable_bus_server", "engine", "valkey_server"]
 
 
 @pytest.fixture(params=sorted(ENGINES))
