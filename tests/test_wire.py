@@ -222,6 +222,14 @@ def test_the_body_of_an_operation_is_the_same_under_another_sequence_number_only
         assert operation_body_digest(other) != operation_body_digest(operation)
 
 
+@pytest.mark.parametrize("sequence", [1, 127, 128, 2**64 - 1])
+@pytest.mark.parametrize(("shard", "role"), [(0, 0), (0, 2), (4095, 3), (1, 2**31 - 1)])
+def test_an_entry_has_the_body_digests_of_its_operations(shard: int, role: int, sequence: int) -> None:
+    operation = Operation(shard, role, sequence, (SweepFees(1), SweepFees(2)), b"r" * 16)
+    frame = OrderFrame(1, bytes(16), 1, 1, operations=(SignedOperation(encode(operation), bytes(64)),))
+    assert parse_entry(1, 1, encode(frame)).operations[0].body_digest == operation_body_digest(operation)
+
+
 # --- encoding -------------------------------------------------------------------------------------------------------
 
 ORDER = PlaceOrder(market=1, side=1, order_type=1, price_ticks=5, quantity_lots=5)

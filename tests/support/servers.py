@@ -48,7 +48,12 @@ class BusServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path(self._folder.name)
         self.address = f"unix://{self.folder}/bus.sock"
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            # Nobody has the object yet who could close it.
+            self.close()
+            raise
 
     def start(self, *options: str) -> None:
         """Start the process, with these options instead of the first ones, and wait until it answers."""

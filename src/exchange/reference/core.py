@@ -90,6 +90,9 @@ class Nonces:
             if not self._of_key[key_id]:
                 del self._of_key[key_id]
 
+    def __len__(self) -> int:
+        return len(self._live)
+
     def export(self) -> tuple[LiveNonce, ...]:
         """Return all live nonces, by key and nonce."""
         return tuple(self._live[name] for name in sorted(self._live))

@@ -121,8 +121,8 @@ class Shard:
                     market=book.market,
                     market_seq=book.market_seq,
                     last_price_ticks=book.last_price_ticks,
-                    bids=tuple(_export_order(order) for order in book.orders(Side.BUY)),
-                    asks=tuple(_export_order(order) for order in book.orders(Side.SELL)),
+                    bids=tuple(export_order(order) for order in book.orders(Side.BUY)),
+                    asks=tuple(export_order(order) for order in book.orders(Side.SELL)),
                 )
                 for book in self.floor.books.values()
             ),
@@ -436,7 +436,8 @@ def _load_order(order: RestingOrder, market: int, side: Side) -> Order:
     )
 
 
-def _export_order(order: Order) -> RestingOrder:
+def export_order(order: Order) -> RestingOrder:
+    """Return an open order as it stands in the state."""
     return RestingOrder(
         order_id=order.order_id,
         client_order_id=order.client_order_id,

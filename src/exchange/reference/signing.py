@@ -16,7 +16,8 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from nacl.bindings import crypto_core_ed25519_add, crypto_core_ed25519_is_valid_point
+from nacl.bindings import crypto_core_ed25519_add, crypto_core_ed25519_is_valid_point, crypto_sign_open
+from nacl.exceptions import BadSignatureError
 from nacl.exceptions import RuntimeError as SodiumError
 
 from exchange.domain.limits import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
@@ -43,6 +44,16 @@ SMALL_ORDER_POINTS: Final = frozenset(
 
 _ORDER_2L: Final = bytes.fromhex("9599999999999999999999999999999999999999999999999999999999999999")
 """The base point plus the point of order 2: canonical, of large order, outside the prime-order subgroup."""
+
+_ONLY_COFACTORED: Final = (
+    bytes.fromhex("33d0606900771276c1b8cf9f67bff78eec74e07ed844f4cc157fa5caf421f71d"),
+    b"any message",
+    bytes.fromhex(
+        "6dfb0ba0258d23eab489a8e4e52d706685ad4834d30d14212d06d02465a42b4f"
+        "5aff1cbc63c0f078c002376f7cb5e6c7e19c7448f563e447fd2be261def4f302"
+    ),
+)
+"""Key, message and signature of the vector equation/torsion-1-in-r: it holds when multiplied by the cofactor only."""
 
 
 class KeyRefusal(StrEnum):
@@ -132,6 +143,27 @@ def verify_one(public_key: bytes, message: bytes, signature: bytes) -> bool:
     return signature_refusal(public_key, message, signature) is None
 
 
+def verify_at_the_door(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Return what `verify_one` returns, in half the time: libsodium decides the equation, all else is the same code.
+
+    libsodium computes S B - (k mod L) A, encodes it and compares the bytes with R, as OpenSSL does, so the argument in
+    `signature_refusal` holds for it word for word. It also refuses an S that is not reduced and an R of small order,
+    which are refused before. A libsodium that multiplies by the cofactor would not do, so one that does is not used:
+    see `_sodium_is_cofactorless`. Whoever verifies again, by sample, uses `verify_one`: another implementation.
+
+    57 us where OpenSSL takes 113, on one core of the machine that ARCHITECTURE.md names.
+    """
+    if len(signature) != SIGNATURE_BYTES:
+        return False
+    r = signature[:_POINT_BYTES]
+    return (
+        int.from_bytes(signature[_POINT_BYTES:], "little") < _L
+        and _is_canonical(r)
+        and r not in SMALL_ORDER_POINTS
+        and _door_equation(public_key, message, signature)
+    )
+
+
 def verify_case(public_key: bytes, message: bytes, signature: bytes) -> KeyRefusal | SignatureRefusal | None:
     """Return the verdict on a raw case, where nobody has registered the key: the key rule, then the signature rule."""
     return key_refusal(public_key) or signature_refusal(public_key, message, signature)
@@ -177,6 +209,14 @@ def _equation_holds(public_key: bytes, message: bytes, signature: bytes) -> bool
     return True
 
 
+def _equation_holds_by_sodium(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        crypto_sign_open(signature + message, public_key)
+    except BadSignatureError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=4096)
 def _private_key(seed: bytes) -> Ed25519PrivateKey:
     """Return the key of a seed. Kept, since deriving it costs as much as a signature, 42 us."""
@@ -197,3 +237,11 @@ def _require_subgroup_check() -> None:
 
 
 _require_subgroup_check()
+
+
+def _sodium_is_cofactorless() -> bool:
+    """Return whether libsodium refuses a signature whose equation holds only when it is multiplied by the cofactor."""
+    return not _equation_holds_by_sodium(*_ONLY_COFACTORED)
+
+
+_door_equation: Final = _equation_holds_by_sodium if _sodium_is_cofactorless() else _equation_holds

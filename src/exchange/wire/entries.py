@@ -6,7 +6,7 @@ from exchange.domain import limits
 from exchange.domain.commands import Batch, SignedBatch
 from exchange.domain.control import ControlRequest, Registration
 from exchange.domain.frames import FORMAT, Entry, OrderFrame, ParsedBatch, ParsedLink, ParsedOperation, ParsedRequest
-from exchange.domain.operations import Link, Operation, SignedLink, SignedOperation
+from exchange.domain.operations import Link, Operation, SetMarketState, SignedLink, SignedOperation
 from exchange.domain.record import Record
 from exchange.wire.codec import leading_number
 from exchange.wire.errors import UnknownFormatError, WireError
@@ -14,6 +14,11 @@ from exchange.wire.hashing import digest_of
 from exchange.wire.messages import decode, encode
 
 R = TypeVar("R", bound=Record)
+
+_SHORT_ACTIONS = (SetMarketState(),)
+_SHORT_ACTIONS_BYTES = len(encode(Operation(sequence=1, actions=_SHORT_ACTIONS))) - len(b"\x18\x01")
+"""Bytes of these actions in an operation: those of one that has nothing else but its sequence number, less the two
+that hold that."""
 
 
 def parse_entry(n: int, t_us: int, order_frame: bytes) -> Entry:
@@ -72,6 +77,21 @@ def operation_body_digest(operation: Operation) -> bytes:
     return digest_of(encode(Operation(operation.shard, operation.role, 1, operation.actions, operation.request_id)))
 
 
+def _body_digest_of(payload: bytes, operation: Operation) -> bytes:
+    """Return `operation_body_digest` of the operation that a canonical payload holds, without encoding it again.
+
+    Shard, role and sequence number come first in the encoding: they are exchanged, the actions stay as they are.
+    """
+    first = _before_actions(operation.shard, operation.role, operation.sequence)
+    assert payload.startswith(first)
+    return digest_of(_before_actions(operation.shard, operation.role, 1) + payload[len(first) :])
+
+
+def _before_actions(shard: int, role: int, sequence: int) -> bytes:
+    """Return how the encoding of an operation begins, up to its actions."""
+    return encode(Operation(shard, role, sequence, _SHORT_ACTIONS))[:-_SHORT_ACTIONS_BYTES]
+
+
 def _parse_batch(signed: SignedBatch) -> ParsedBatch:
     return ParsedBatch(signed, _decode_or_none(Batch, signed.payload), digest_of(signed.payload))
 
@@ -82,7 +102,7 @@ def _parse_link(signed: SignedLink) -> ParsedLink:
 
 def _parse_operation(signed: SignedOperation) -> ParsedOperation:
     operation = _decode_or_none(Operation, signed.payload)
-    body_digest = operation_body_digest(operation) if operation else b""
+    body_digest = _body_digest_of(signed.payload, operation) if operation else b""
     return ParsedOperation(signed, operation, digest_of(signed.payload), body_digest)
 
 
