@@ -1,0 +1,187 @@
+"""Checkpoints of a shard: written from the engine that re-executes it, loaded once by another process, then stored."""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from exchange.execution.checkpoints import CheckpointStore
+from exchange.settlement.shard import Prepared, ShardSettlement
+
+_log = logging.getLogger(__name__)
+
+KEEP: Final = 3
+CHECK_S_MAX: Final = 300
+RETRY_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPolicy:
+    """When a checkpoint is due: as soon as any of these has come together since the last one.
+
+    Attributes:
+        entries: so many entries.
+        stream_bytes: so many bytes of both streams.
+        seconds: so much time, when there was an entry at all.
+    """
+
+    entries: int = 200_000
+    stream_bytes: int = 64 * 1024 * 1024
+    seconds: int = 600
+
+
+class Checkpointing:
+    """The checkpoints of one shard.
+
+    A checkpoint counts when another process has loaded it and found position, chain and state as they were; until then
+    nobody sees it and nothing is trimmed for it.
+
+    Attributes:
+        checkpoint_n: position of the last one that counts; 0: the genesis.
+        count: how many were written by this process.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        engine: str,
+        shard: int,
+        policy: CheckpointPolicy,
+        *,
+        checkpoint_n: int,
+        settled_n: int,
+        scratch: Path,
+    ) -> None:
+        """Make it.
+
+        Args:
+            store: where checkpoints go.
+            engine: name of the engine of trading shards.
+            shard: number of the shard.
+            policy: when one is due.
+            checkpoint_n: position of the last one that there is; 0: none.
+            settled_n: settled position; what is between the two counts for the next one.
+            scratch: folder for the file that is checked.
+        """
+        self.checkpoint_n = checkpoint_n
+        self.count = 0
+        self._store = store
+        self._engine = engine
+        self._shard = shard
+        self._policy = policy
+        self._scratch = scratch / f".shard-{shard}.checkpoint"
+        self._entries = settled_n - checkpoint_n
+        self._bytes = 0
+        self._last_s = time.monotonic()
+        self._checking: subprocess.Popen[bytes] | None = None
+        self._data = b""
+        self._wanted: dict[str, object] = {}
+
+    def note(self, prepared: Prepared) -> None:
+        """Count what was settled."""
+        self._entries += len(prepared.entries)
+        self._bytes += sum(len(entry.orders.order_frame) + len(entry.executions.frame) for entry in prepared.entries)
+
+    def is_due(self) -> bool:
+        """Return whether it is time for another one."""
+        policy = self._policy
+        return self._entries > 0 and (
+            self._entries >= policy.entries
+            or self._bytes >= policy.stream_bytes
+            or time.monotonic() - self._last_s >= policy.seconds
+        )
+
+    def step(self, settlement: ShardSettlement) -> None:
+        """Take in what a check has found, or begin a checkpoint when one is due. Quick, but for the engine's own part.
+
+        Raises:
+            OSError: it cannot be written; it is tried again later.
+        """
+        if self._checking is not None:
+            self._poll()
+        elif self.is_due():
+            self._begin(settlement)
+
+    def begin_last(self, settlement: ShardSettlement) -> None:
+        """Begin a checkpoint at the settled position, unless there is one. Raises OSError."""
+        if self._checking is not None and self._wanted["n"] != settlement.ledger.n:
+            self._give_up()
+        if self._checking is None and settlement.ledger.n != self.checkpoint_n:
+            self._begin(settlement)
+
+    def end_last(self) -> None:
+        """Wait for the check that is under way and take in what it has found. Raises OSError."""
+        if self._checking is None:
+            return
+        try:
+            self._checking.wait(CHECK_S_MAX)
+        except subprocess.TimeoutExpired:
+            self._checking.kill()
+            self._checking.wait()
+        self._poll()
+
+    def close(self) -> None:
+        """End a check that is under way; its checkpoint does not count."""
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._checking is None:
+            return
+        self._checking.kill()
+        self._checking.communicate()
+        self._checking = None
+        self._data = b""
+        self._scratch.unlink(missing_ok=True)
+
+    def _begin(self, settlement: ShardSettlement) -> None:
+        began_s = time.monotonic()
+        # What comes in while it is checked counts for the next one.
+        self._entries = self._bytes = 0
+        self._last_s = began_s
+        self._data = settlement.engine.checkpoint()
+        self._wanted = {"n": settlement.ledger.n, "chain_hash": settlement.ledger.chain_hash.hex()}
+        self._scratch.write_bytes(self._data)
+        module = "exchange.settlement.check_checkpoint"
+        command = [sys.executable, "-m", module, self._engine, str(self._shard), str(self._scratch)]
+        self._checking = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        _log.info(
+            "checkpoint of shard %d at %d: %d bytes in %.2f s, being checked",
+            self._shard,
+            settlement.ledger.n,
+            len(self._data),
+            time.monotonic() - began_s,
+        )
+
+    def _poll(self) -> None:
+        """Store the checkpoint when its check has ended well."""
+        checking = self._checking
+        assert checking is not None
+        if checking.poll() is None:
+            return
+        assert checking.stdout is not None
+        with checking.stdout:
+            said = checking.stdout.read()
+        self._checking = None
+        self._scratch.unlink(missing_ok=True)
+        data, self._data = self._data, b""
+        try:
+            found = json.loads(said or b"{}")
+        except ValueError:
+            found = {"error": said[:200].decode(errors="replace")}
+        if checking.returncode or {name: found.get(name) for name in self._wanted} != self._wanted:
+            # Due again, but not at once: whatever is wrong may be wrong for long.
+            self._entries = max(1, self._entries)
+            self._last_s = time.monotonic() - self._policy.seconds + RETRY_S
+            raise OSError(
+                f"CHECKPOINT_CHECK: the checkpoint of shard {self._shard} at {self._wanted['n']} does not load as it "
+                f"was written: exit code {checking.returncode}, {found}"
+            )
+        n = int(str(self._wanted["n"]))
+        self._store.write(self._shard, n, data)
+        self._store.prune(KEEP)
+        self.checkpoint_n = n
+        self.count += 1

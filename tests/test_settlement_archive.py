@@ -1,0 +1,183 @@
+"""The archive: what it gives back is what was put in, whatever a crash has left of its end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exchange.bus.entries import ExecutionsEntry, OrdersEntry, Stamp
+from exchange.domain.commands import PlaceOrder, Side
+from exchange.domain.operations import Transfer
+from exchange.engine.choice import engine_named
+from exchange.local.venue import Venue
+from exchange.settlement.archive import Archive, Archived, ArchiveError, Place
+from exchange.settlement.frames import Named, names_in
+from tests.support.markets import ALICE, BASE, BOB, QUOTE, UNBANDED
+
+RECORDS = 12
+
+
+@pytest.fixture(scope="module")
+def logged() -> list[Archived]:
+    """Return the entries of a shard: two that open it, then one batch of one order each."""
+    venue = Venue(engine_named("reference"), signed=False)
+    venue.define_markets(UNBANDED)
+    venue.credit(Transfer(ALICE, BASE, 50), Transfer(BOB, QUOTE, 10_000))
+    for place in range(RECORDS - 2):
+        venue.now_us += 1_000_000
+        account, side = ((ALICE, Side.SELL), (BOB, Side.BUY))[place % 2]
+        venue.trade(account, PlaceOrder(UNBANDED.market, side, 1, price_ticks=100, quantity_lots=1))
+    entries = []
+    for entry, frame in zip(venue.entries, venue.frames, strict=True):
+        orders = OrdersEntry(entry.n, entry.t_us, entry.order_frame, bytes(32), "ingress-1", entry.n, 100 * entry.n)
+        entries.append(Archived(orders, ExecutionsEntry(entry.n, frame, Stamp(1, 2, 3, entry.n, 90 * entry.n, 4))))
+    return entries
+
+
+def names_of(entries: list[Archived]) -> list[Named]:
+    return [named for entry in entries for named in names_in(*entry)]
+
+
+def open_archive(folder: Path, *, is_durable: bool = False, segment_names: int = 4) -> Archive:
+    return Archive(folder, 1, is_durable=is_durable, segment_names=segment_names)
+
+
+def filled(folder: Path, logged: list[Archived], **options: int) -> Archive:
+    archive = open_archive(folder, **options)  # type: ignore[arg-type]
+    for entry in logged:
+        archive.append([entry], names_of([entry]))
+    return archive
+
+
+@pytest.fixture
+def archive(tmp_path: Path, logged: list[Archived]) -> Iterator[Archive]:
+    made = filled(tmp_path, logged)
+    yield made
+    made.close()
+
+
+def test_entries_come_back_byte_for_byte_from_every_segment(archive: Archive, logged: list[Archived]) -> None:
+    assert (archive.first_n, archive.last_n) == (1, RECORDS)
+    assert list(archive.read_range(1, RECORDS)) == logged
+    assert [archive.read(n) for n in range(1, RECORDS + 1)] == logged
+    assert archive.read(RECORDS + 1) is None
+    assert archive.read(0) is None
+    assert (archive.first_us, archive.last_us) == (logged[0].orders.t_us, logged[-1].orders.t_us)
+    assert len(list(archive.folder.glob("*.segment"))) == 3
+
+
+def test_batches_are_found_by_key_and_nonce_in_closed_and_open_segments(
+    archive: Archive, logged: list[Archived]
+) -> None:
+    for named in names_of(logged):
+        assert archive.places(named.key_id, named.nonce) == [Place(named.n, named.batch)]
+    assert archive.places(bytes(16), 1) == []
+
+
+def test_batches_are_looked_for_only_in_the_span_of_time_that_is_named(
+    archive: Archive, logged: list[Archived]
+) -> None:
+    first, last = names_of(logged)[0], names_of(logged)[-1]
+    assert archive.places(first.key_id, first.nonce, to_us=logged[0].orders.t_us) == [Place(first.n, 1)]
+    assert archive.places(first.key_id, first.nonce, from_us=logged[-1].orders.t_us) == []
+    assert archive.places(last.key_id, last.nonce, from_us=logged[-1].orders.t_us) == [Place(last.n, 1)]
+
+
+def test_archive_that_is_opened_again_is_the_same_and_goes_on(tmp_path: Path, logged: list[Archived]) -> None:
+    filled(tmp_path, logged[:-1]).close()
+    again = open_archive(tmp_path)
+    assert list(again.read_range(1, RECORDS)) == logged[:-1]
+    for named in names_of(logged[:-1]):
+        assert again.places(named.key_id, named.nonce) == [Place(named.n, named.batch)]
+    again.append(logged[-1:], names_of(logged[-1:]))
+    assert again.read(RECORDS) == logged[-1]
+    again.close()
+
+
+@pytest.mark.parametrize("cut", [1, 7, 60, 200])
+def test_torn_end_is_cut_off_and_written_again(tmp_path: Path, logged: list[Archived], cut: int) -> None:
+    filled(tmp_path, logged, segment_names=1_000).close()
+    (path,) = (tmp_path / "shard-1").glob("*.segment")
+    path.write_bytes(path.read_bytes()[:-cut])
+    again = open_archive(tmp_path)
+    assert again.last_n == RECORDS - 1
+    again.append(logged[-1:], names_of(logged[-1:]))
+    assert list(again.read_range(1, RECORDS)) == logged
+    again.close()
+
+
+def test_segment_of_which_only_a_part_of_the_head_was_written_is_begun_again(
+    tmp_path: Path, logged: list[Archived]
+) -> None:
+    filled(tmp_path, logged[:6]).close()
+    (tmp_path / "shard-1" / f"{7:020d}.segment").write_bytes(b"clob")
+    again = open_archive(tmp_path)
+    assert again.last_n == 6
+    again.append(logged[6:7], [])
+    assert again.read(7) == logged[6]
+    again.close()
+
+
+def test_lost_index_is_made_again(tmp_path: Path, logged: list[Archived]) -> None:
+    filled(tmp_path, logged).close()
+    for path in (tmp_path / "shard-1").glob("*.index"):
+        path.unlink()
+    again = open_archive(tmp_path)
+    assert list(again.read_range(1, RECORDS)) == logged
+    named = names_of(logged)[0]
+    assert again.places(named.key_id, named.nonce) == [Place(named.n, named.batch)]
+    again.close()
+
+
+def test_damage_in_the_middle_is_told_and_not_read(tmp_path: Path, logged: list[Archived]) -> None:
+    filled(tmp_path, logged).close()
+    first = min((tmp_path / "shard-1").glob("*.segment"))
+    data = bytearray(first.read_bytes())
+    data[len(data) // 2] ^= 1
+    first.write_bytes(bytes(data))
+    again = open_archive(tmp_path)
+    with pytest.raises(ArchiveError, match="is damaged at entry"):
+        list(again.read_range(1, RECORDS))
+    again.close()
+
+
+def test_missing_segment_is_told(tmp_path: Path, logged: list[Archived]) -> None:
+    filled(tmp_path, logged).close()
+    second = sorted((tmp_path / "shard-1").glob("*.segment"))[1]
+    second.unlink()
+    with pytest.raises(ArchiveError, match="ARCHIVE_GAP"):
+        open_archive(tmp_path)
+
+
+def test_entry_that_is_not_the_next_one_is_refused(archive: Archive, logged: list[Archived]) -> None:
+    with pytest.raises(ArchiveError, match="ARCHIVE_GAP"):
+        archive.append(logged[:1], [])
+
+
+def test_archive_begins_where_it_is_first_given_something(tmp_path: Path, logged: list[Archived]) -> None:
+    archive = open_archive(tmp_path)
+    archive.append(logged[5:], names_of(logged[5:]))
+    assert (archive.first_n, archive.last_n) == (6, RECORDS)
+    assert archive.read(5) is None
+    archive.close()
+
+
+def test_old_segments_are_dropped_whole_and_never_those_that_are_still_needed(
+    tmp_path: Path, logged: list[Archived]
+) -> None:
+    archive = filled(tmp_path, logged, segment_names=2)
+    archive.drop_before(logged[-1].orders.t_us, keep_n=5)
+    assert archive.first_n == 5
+    assert list(archive.read_range(1, RECORDS)) == logged[4:]
+    archive.drop_before(logged[8].orders.t_us, keep_n=100)
+    assert archive.first_n <= 9
+    archive.close()
+    again = open_archive(tmp_path)
+    assert again.first_n == archive.first_n
+    again.close()
+
+
+def test_durable_archive_keeps_the_same_bytes(tmp_path: Path, logged: list[Archived]) -> None:
+    archive = filled(tmp_path, logged, is_durable=True)
+    assert list(archive.read_range(1, RECORDS)) == logged
+    archive.close()

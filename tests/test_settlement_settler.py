@@ -1,0 +1,392 @@
+"""The settler on a real bus: what it settles, what stops it, and that a crash anywhere changes nothing."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from exchange.bus.client import Bus
+from exchange.bus.entries import CommitFrame, Stamp
+from exchange.bus.keys import BusKey, BusKeys, seal
+from exchange.domain.commands import PlaceOrder, ReleaseFunds, RequestWithdrawal, Side
+from exchange.domain.events import FundsSent
+from exchange.domain.frames import FORMAT, ExecutionFrame, OrderFrame
+from exchange.domain.markets import Asset
+from exchange.domain.operations import (
+    AllocationPolicy,
+    CloseWithdrawal,
+    DefineAsset,
+    Deposit,
+    OperatorRole,
+)
+from exchange.engine.choice import engine_named
+from exchange.engine.port import RawEntry
+from exchange.settlement.checkpointing import CheckpointPolicy
+from exchange.settlement.database import Database
+from exchange.settlement.money import add_up
+from exchange.settlement.settler import Round, Settler, SettlerSettings
+from exchange.wire.hashing import chain_hash
+from exchange.wire.messages import decode, encode
+from tests.support.bus_venue import INGRESS, KEY, BusExchange
+from tests.support.markets import BASE, QUOTE
+from tests.support.markets import UNBANDED as BOOK
+from tests.support.servers import BusServer
+
+WAIT_S = 20
+NO_CHECKPOINTS = CheckpointPolicy(10**9, 10**12, 10**6)
+
+
+def eventually(holds: Callable[[], object], what: str = "") -> None:
+    ends_s = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < ends_s, f"not in time: {what}"
+        time.sleep(0.005)
+
+
+class Running:
+    """A settler that runs."""
+
+    def __init__(self, exchange: BusExchange, folder: Path, settings: SettlerSettings, keys: BusKeys) -> None:
+        self.rounds: list[Round] = []
+        self.bus = Bus.connect(exchange.address)
+        self.settler = Settler(
+            self.bus,
+            exchange.environment,
+            engine_named("reference"),
+            exchange.store,
+            keys,
+            folder / "settlement.db",
+            folder / "archive",
+            settings,
+            self.rounds.append,
+        )
+        self.settler.start()
+
+    def settled(self, shard: int, n: int) -> None:
+        def reached() -> bool:
+            progress = self.settler.progress.get(shard)
+            assert not self.settler.fatal, self.settler.fatal
+            assert progress is None or not progress.stopped, progress.stopped
+            return progress is not None and progress.n >= n
+
+        eventually(reached, f"shard {shard} settled to {n}")
+
+    def stopped(self, shard: int) -> str:
+        eventually(lambda: shard in self.settler.progress and self.settler.progress[shard].stopped, "stopped")
+        return self.settler.progress[shard].stopped
+
+    def end(self) -> None:
+        self.settler.stop()
+        self.settler.join(WAIT_S)
+        assert not self.settler.is_alive()
+        self.bus.close()
+
+
+@contextlib.contextmanager
+def settling(
+    exchange: BusExchange,
+    folder: Path,
+    *,
+    verify_one_in: int = 0,
+    checkpoints: CheckpointPolicy = NO_CHECKPOINTS,
+    tail_entries: int = 0,
+    keys: BusKeys | None = None,
+) -> Iterator[Running]:
+    settings = SettlerSettings(
+        verify_one_in=verify_one_in, interval_s=0, tail_entries=tail_entries, checkpoints=checkpoints
+    )
+    running = Running(exchange, folder, settings, keys or BusKeys.of(KEY))
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+@pytest.fixture
+def exchange(valkey_server: BusServer, tmp_path: Path) -> Iterator[BusExchange]:
+    made = BusExchange(valkey_server.address, tmp_path, shards=2, markets=(BOOK,))
+    made.control.operate(OperatorRole.MARKET, DefineAsset(Asset(BASE, "BTC", 8)), DefineAsset(Asset(QUOTE, "USD", 2)))
+    yield made
+    made.close()
+
+
+def funded(exchange: BusExchange) -> tuple[int, int]:
+    """Return two accounts with 10,000 of both assets in each shard."""
+    accounts = [exchange.new_user(name)[0] for name in ("alice", "bob")]
+    for account in accounts:
+        exchange.deposit(account, BASE, 10_000)
+        exchange.deposit(account, QUOTE, 10_000)
+    return accounts[0], accounts[1]
+
+
+def trade(exchange: BusExchange, seller: int, buyer: int, lots: int = 1) -> None:
+    shard = exchange.shards[BOOK.shard]
+    shard.trade(seller, PlaceOrder(BOOK.market, Side.SELL, 1, price_ticks=100, quantity_lots=lots))
+    shard.trade(buyer, PlaceOrder(BOOK.market, Side.BUY, 1, price_ticks=100, quantity_lots=lots))
+
+
+def last_n(exchange: BusExchange, shard: int) -> int:
+    return (exchange.shards[shard] if shard else exchange.control).venue.engine.position
+
+
+def all_settled(exchange: BusExchange, running: Running) -> None:
+    for shard in (0, *exchange.shards):
+        running.settled(shard, last_n(exchange, shard))
+
+
+def balances(folder: Path) -> dict[tuple[int, int, int, int], int]:
+    with contextlib.closing(sqlite3.connect(folder / "settlement.db")) as db:
+        rows = db.execute("SELECT shard, kind, holder, asset, units FROM balances").fetchall()
+    return {(shard, kind, holder, asset): int(units) for shard, kind, holder, asset, units in rows}
+
+
+# --- what it settles ------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_executed_is_settled_audited_archived_and_balances(
+    exchange: BusExchange, tmp_path: Path
+) -> None:
+    alice, bob = funded(exchange)
+    trade(exchange, alice, bob, 3)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        settler = running.settler
+
+        def ask() -> object:
+            return add_up([s for n in (0, 1, 2) if (s := settler.settlement(n))], [0, 1, 2], [BASE, QUOTE])
+
+        money = settler.call(ask).result(WAIT_S)
+        assert money.is_balanced, money  # type: ignore[attr-defined]
+        lines = {line.asset: line for line in money.lines}  # type: ignore[attr-defined]
+        assert lines[BASE].deposited_units == lines[BASE].shards_units == 40_000
+        assert settler.transactions < sum(last_n(exchange, shard) for shard in (0, 1, 2))
+        archive = settler.archive(1)
+        assert archive is not None
+        assert [one.executions.frame for one in archive.read_range(1, 99)] == exchange.shards[1].frames
+    settlement = settler.settlement(1)
+    assert settlement is not None
+    assert settlement.ledger.balances(alice)[BASE] == 10_000 - 3 * BOOK.base_units_per_lot
+
+
+def test_shard_that_is_defined_later_is_settled_too(exchange: BusExchange, tmp_path: Path) -> None:
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        exchange.add_shard(3)
+        alice, _ = exchange.new_user("alice")
+        exchange.deposit(alice, QUOTE, 5)
+        all_settled(exchange, running)
+        assert set(running.settler.progress) == {0, 1, 2, 3}
+
+
+def test_sent_links_are_told_and_outstanding_until_their_receiver_is_settled(
+    exchange: BusExchange, tmp_path: Path
+) -> None:
+    alice, _ = funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        assert running.settler.call(running.settler.links).result(WAIT_S) == []
+        shard = exchange.shards[1]
+        events = shard.trade(alice, ReleaseFunds(QUOTE, 7))
+        assert any(isinstance(event, FundsSent) for event in events)
+        running.settled(1, last_n(exchange, 1))
+        (link,) = running.settler.call(running.settler.links).result(WAIT_S)
+        assert (link.link.from_shard, link.link.to_shard, link.link.transfers[0].amount_units) == (1, 0, 7)
+        assert [sent.sequence for one in running.rounds for shard, sent in one.sent if shard == 1] == [1]
+        exchange.deliver(shard, events)
+        all_settled(exchange, running)
+        assert running.settler.call(running.settler.links).result(WAIT_S) == []
+        settlement = running.settler.settlement(1)
+        assert settlement is not None
+        assert settlement.ledger.outstanding() == []
+
+
+def test_withdrawals_are_rows_from_request_to_close(exchange: BusExchange, tmp_path: Path) -> None:
+    alice, key = exchange.new_user("alice")
+    exchange.control.operate(OperatorRole.TREASURY, Deposit(alice, QUOTE, 100, AllocationPolicy.NONE))
+    exchange.command(key, alice, RequestWithdrawal(QUOTE, 30, "bank"), RequestWithdrawal(QUOTE, 20, "other bank"))
+    requested_n = last_n(exchange, 0)
+    exchange.control.operate(OperatorRole.TREASURY, CloseWithdrawal(1, paid=True))
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+    database = Database(tmp_path / "settlement.db", "local", is_durable=False, read_only=True)
+    first, second = database.withdrawals(0, 0, 0, 10)
+    assert (first.amount_units, first.state, first.requested_n, first.destination) == (30, 2, requested_n, "bank")
+    assert (second.amount_units, second.state, second.closed_us) == (20, 1, 0)
+    assert database.withdrawals(0, 1, 0, 10) == [second]
+    assert database.withdrawals(alice + 1, 0, 0, 10) == []
+    database.close()
+
+
+# --- crash and restart ----------------------------------------------------------------------------------------------
+
+
+def test_restart_goes_on_where_the_cursor_is_and_doubles_nothing(exchange: BusExchange, tmp_path: Path) -> None:
+    alice, bob = funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        trade(exchange, alice, bob)
+        all_settled(exchange, running)
+    before = balances(tmp_path)
+    trade(exchange, alice, bob, 2)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        assert sum(len(one.answers) for one in running.rounds) <= 2
+    after = balances(tmp_path)
+    moved = {owner: after[owner] - before.get(owner, 0) for owner in after if after[owner] != before.get(owner, 0)}
+    lot, notional = BOOK.base_units_per_lot, 100 * BOOK.quote_units_per_tick_lot
+    assert moved[1, 0, alice, BASE] == -2 * lot
+    assert moved[1, 0, bob, BASE] == 2 * lot
+    assert moved[1, 0, bob, QUOTE] <= -2 * notional
+
+
+def test_database_that_lags_behind_the_archive_is_brought_up_from_it(exchange: BusExchange, tmp_path: Path) -> None:
+    """As after a crash between archive and database."""
+    alice, bob = funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+    saved = (tmp_path / "settlement.db").read_bytes()
+    trade(exchange, alice, bob)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+    wanted = balances(tmp_path)
+    for leftover in tmp_path.glob("settlement.db*"):
+        leftover.unlink()
+    (tmp_path / "settlement.db").write_bytes(saved)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        archive = running.settler.archive(1)
+        assert archive is not None
+        assert archive.last_n == last_n(exchange, 1)
+    assert balances(tmp_path) == wanted
+
+
+def test_lost_database_is_made_again_from_the_log_and_its_archive(exchange: BusExchange, tmp_path: Path) -> None:
+    alice, bob = funded(exchange)
+    trade(exchange, alice, bob)
+    with settling(exchange, tmp_path, checkpoints=CheckpointPolicy(1, 10**12, 10**6)) as running:
+        all_settled(exchange, running)
+        eventually(lambda: all(one.trimmed_n for one in running.settler.progress.values()), "trimmed")
+    wanted = balances(tmp_path)
+    for leftover in tmp_path.glob("settlement.db*"):
+        leftover.unlink()
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+    assert balances(tmp_path) == wanted
+
+
+def test_second_settler_of_the_same_database_is_stopped_by_the_cursor(exchange: BusExchange, tmp_path: Path) -> None:
+    alice, bob = funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        with contextlib.closing(sqlite3.connect(tmp_path / "settlement.db")) as db, db:
+            db.execute("UPDATE cursors SET n = n + 1 WHERE shard = 1")
+        trade(exchange, alice, bob)
+        eventually(lambda: running.settler.fatal, "fatal")
+        assert "CURSOR_MOVED" in running.settler.fatal
+
+
+# --- checkpoints and trimming ---------------------------------------------------------------------------------------
+
+
+def test_checkpoints_are_loaded_once_and_streams_are_trimmed_behind_them_but_for_a_tail(
+    exchange: BusExchange, tmp_path: Path
+) -> None:
+    alice, bob = funded(exchange)
+    for _ in range(4):
+        trade(exchange, alice, bob)
+    n = last_n(exchange, 1)
+    with settling(exchange, tmp_path, checkpoints=CheckpointPolicy(1, 10**12, 10**6), tail_entries=3) as running:
+        all_settled(exchange, running)
+        eventually(lambda: running.settler.progress[1].checkpoint_n == n, "checkpoint")
+        assert exchange.store.newest(1) is not None
+        trade(exchange, alice, bob)
+        trade(exchange, alice, bob)
+        eventually(lambda: running.settler.progress[1].trimmed_n >= n, "trimmed")
+        head = running.bus.head("s1")
+        assert head is not None
+        assert head.trimmed_n <= last_n(exchange, 1) - 3
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+
+
+def test_clean_end_leaves_a_checkpoint_at_the_settled_position(exchange: BusExchange, tmp_path: Path) -> None:
+    funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+    assert [exchange.store.positions(shard)[0] for shard in (0, 1, 2)] == [
+        last_n(exchange, shard) for shard in (0, 1, 2)
+    ]
+
+
+# --- what stops it --------------------------------------------------------------------------------------------------
+
+
+def wrong_commit(exchange: BusExchange, change: Callable[[ExecutionFrame], ExecutionFrame]) -> int:
+    """Commit an answer to a new empty entry of shard 1 that is not what the engine says; return its position."""
+    venue = exchange.shards[1]
+    engine, bus = venue.venue.engine, venue.bus
+    n, before, now_us = engine.position + 1, engine.chain_hash, time.time_ns() // 1000
+    order_frame = encode(OrderFrame(FORMAT, INGRESS, n, now_us))
+    entered = bus.ingest("s1", seal(KEY, 1, INGRESS, n, order_frame, 0, exempt=True))
+    right = engine.apply([RawEntry(n, entered.t_us, order_frame)])[0]
+    wrong = encode(change(decode(ExecutionFrame, right)))
+    head = bus.head("s1")
+    assert head is not None
+    stamp = Stamp(head.epoch, now_us, now_us, 0, head.executions_bytes + len(wrong) + 128, head.orders_bytes)
+    bus.commit("s1", head.epoch, n - 1, before, [CommitFrame(wrong, stamp, b"")], chain_hash(wrong))
+    return n
+
+
+def test_answer_that_re_execution_does_not_give_stops_its_shard_and_no_other(
+    exchange: BusExchange, tmp_path: Path
+) -> None:
+    alice, _ = funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        stolen = FundsSent(0, alice, 99, QUOTE, 1_000, 0, 1)
+        n = wrong_commit(exchange, lambda frame: msgspec.structs.replace(frame, events=(*frame.events, stolen)))
+        why = running.stopped(1)
+        assert "EXECUTION_DIFFERS" in why
+        assert running.settler.progress[1].n == n - 1
+        exchange.shards[2].trade(alice, ReleaseFunds(QUOTE, 1))
+        running.settled(2, last_n(exchange, 2))
+        (folder,) = (tmp_path / "evidence").iterdir()
+        assert {path.name for path in folder.iterdir()} >= {"stop.json", "executions.frame", "re-executed.frame"}
+
+
+def test_entry_without_a_known_seal_stops_the_shard(exchange: BusExchange, tmp_path: Path) -> None:
+    with settling(exchange, tmp_path, keys=BusKeys.of(BusKey("other", bytes(32)))) as running:
+        eventually(lambda: running.settler.fatal or running.settler.progress.get(0, None), "opened")
+        assert "SEAL_REFUSED" in running.stopped(0)
+
+
+def test_batch_that_nobody_signed_stops_the_shard(exchange: BusExchange, tmp_path: Path) -> None:
+    alice, bob = funded(exchange)
+    with settling(exchange, tmp_path, verify_one_in=1) as running:
+        all_settled(exchange, running)
+        trade(exchange, alice, bob)
+        assert "BATCH_SIGNATURE" in running.stopped(1)
+        assert running.settler.progress[1].n == last_n(exchange, 1) - 2
+
+
+def test_database_of_another_log_is_refused(exchange: BusExchange, tmp_path: Path) -> None:
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+    with contextlib.closing(sqlite3.connect(tmp_path / "settlement.db")) as db, db:
+        db.execute("UPDATE cursors SET hash = ? WHERE shard = 1", (bytes(32),))
+    with settling(exchange, tmp_path) as running:
+        assert "HISTORY_DIFFERS" in running.stopped(1)
+
+
+def test_receiver_that_is_ahead_of_its_sender_is_stopped(exchange: BusExchange, tmp_path: Path) -> None:
+    alice, _ = funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+    with contextlib.closing(sqlite3.connect(tmp_path / "settlement.db")) as db, db:
+        db.execute("UPDATE link_ends SET last_sequence = 1 WHERE shard = 0 AND other = 2")
+    assert alice
+    with settling(exchange, tmp_path) as running:
+        assert "RECEIVER_AHEAD" in running.stopped(2)
