@@ -1,0 +1,1 @@
+"""The traders' and operators' door: verifies signatures, frames batches per shard, answers with what became of them."""

@@ -1,0 +1,307 @@
+"""The door: which signed batches are let in, and what the others are told. No clock, input or output.
+
+A batch is read first (`read_batch`: strictly decoded, no key needed) and judged then (`Door.judge`), in the order in
+which the rules stand there. Who is not proven learns nothing but that: an unknown key, a revoked one and a signature
+that does not verify have one answer.
+
+Times: a shard executes a batch iff t < valid_until_ms <= t + max_validity_ms, with t the time of its entry. The clock
+of an ingress may be SKEW_MS_MAX off; what is not certain by that clock is left to the shard. So "expired" at the door
+is final, as the contract says.
+"""
+
+from typing import Final, NamedTuple, Protocol
+
+from clob.v1 import door_reason_pb2 as reasons
+from exchange.config.environment import Environment
+from exchange.control.view import ControlView
+from exchange.domain.commands import Batch
+from exchange.domain.limits import (
+    BATCH_BYTES_MAX,
+    BATCH_COMMANDS_MAX,
+    KEY_ID_BYTES,
+    SIGNATURE_BYTES,
+)
+from exchange.domain.signing import SignedKind, check_environment
+from exchange.ingress.rates import TokenBuckets
+from exchange.ingress.settings import IngressSettings
+from exchange.reference.signing import verify_at_the_door
+from exchange.serving import errors
+from exchange.wire.errors import WireError, WireReason
+from exchange.wire.messages import decode
+
+DETAIL_BYTES_MAX: Final = 512
+SKEW_MS_MAX: Final = 500
+"""How far the clocks of ingress and bus may be apart; the ingest script refuses more."""
+VALIDITY_MS_MAX: Final = 86_400_000
+"""Longest max_validity_ms that a shard can have: what is allowed where the shard's own is not known."""
+
+_BAD_KEY: Final = (
+    "the key is not registered, was revoked, or the signature is not one of this payload under it; check key_id, the "
+    "environment's name and the bytes that were signed, then sign again"
+)
+
+
+class Control(Protocol):
+    """What is needed of `ControlFollower`."""
+
+    view: ControlView
+    """Shard 0 as it is known."""
+
+    async def catch_up(self) -> None:
+        """Wait until the view is where the log is."""
+
+
+class Refusal(NamedTuple):
+    """Why something is not let in.
+
+    Attributes:
+        reason: a DoorReason.
+        detail: what exactly is wrong and what to do; at most DETAIL_BYTES_MAX bytes.
+        retry_after_ms: when to send the same bytes again; 0: waiting alone does not help.
+        is_final: the same bytes can never be executed.
+        may_change: the view of shard 0 may be behind: catch up once and judge again.
+        blames_sender: a signature was checked for nothing; the address pays for it once more.
+        hides_signer: whoever signed is not proven, so nothing of the payload is told.
+    """
+
+    reason: reasons.DoorReason
+    detail: str
+    retry_after_ms: int = 0
+    is_final: bool = False
+    may_change: bool = False
+    blames_sender: bool = False
+    hides_signer: bool = False
+
+
+class ReadBatch:
+    """A batch whose bytes are in order.
+
+    Attributes:
+        key_id, payload, signature: as they came.
+        account, shard, nonce, valid_until_ms: as the payload says.
+        commands: how many commands it has.
+    """
+
+    __slots__ = ("account", "commands", "key_id", "nonce", "payload", "shard", "signature", "valid_until_ms")
+
+    def __init__(self, key_id: bytes, payload: bytes, signature: bytes, batch: Batch) -> None:
+        self.key_id = key_id
+        self.payload = payload
+        self.signature = signature
+        self.account = batch.account
+        self.shard = batch.shard
+        self.nonce = batch.nonce
+        self.valid_until_ms = batch.valid_until_ms
+        self.commands = len(batch.commands)
+
+    def as_frame_field(self) -> bytes:
+        """Return the batch as an element of OrderFrame.batches: tag, length and canonical encoding."""
+        payload = self.payload
+        head = b"\x0a\x10" + self.key_id + b"\x12" + varint(len(payload))
+        return b"\x32" + varint(len(head) + len(payload) + 66) + head + payload + b"\x1a\x40" + self.signature
+
+
+def varint(value: int) -> bytes:
+    """Return the minimal varint of 0 <= value < 2^64."""
+    if value < 0x80:
+        return _ONE_BYTE[value]
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_ONE_BYTE: Final = [bytes([value]) for value in range(0x80)]
+
+
+def read_batch(key_id: bytes, payload: bytes, signature: bytes) -> ReadBatch | Refusal:
+    """Return the batch if its bytes are in order, else why not: MALFORMED or BATCH_SIZE."""
+    if len(key_id) != KEY_ID_BYTES:
+        return _malformed(f"key_id at byte 0 of the signed batch: {len(key_id)} bytes, it has {KEY_ID_BYTES}")
+    if not payload:
+        return _batch_size("the payload is empty; put 1 to 1,024 commands into it and sign it")
+    if len(payload) > BATCH_BYTES_MAX:
+        return _batch_size(
+            f"the payload has {len(payload)} bytes, allowed are {BATCH_BYTES_MAX}; split it and sign again"
+        )
+    if len(signature) != SIGNATURE_BYTES:
+        at = 2 + KEY_ID_BYTES + 1 + len(varint(len(payload))) + len(payload)
+        return _malformed(
+            f"signature at byte {at} of the signed batch: {len(signature)} bytes, it has {SIGNATURE_BYTES}"
+        )
+    try:
+        batch = decode(Batch, payload)
+    except WireError as error:
+        if error.reason is WireReason.LENGTH and error.field == "commands":
+            return _batch_size(
+                f"{error.detail}; commands of a batch are 1 to {BATCH_COMMANDS_MAX}; split it and sign again"
+            )
+        return _malformed(f"payload: {error}")
+    return ReadBatch(key_id, payload, signature, batch)
+
+
+class Door:
+    """Judges batches by keys, clock and rates.
+
+    Attributes:
+        control: shard 0 as it is known.
+        address_rates: tokens by address of the sender, one for each batch and each call.
+        key_rates: tokens by key, one for each batch.
+        max_validity_ms: longest validity by shard, where it is known.
+        time_us: latest time of an entry by shard, where one is known: a shard's time never goes back.
+    """
+
+    def __init__(
+        self,
+        environment: str,
+        control: Control,
+        address_rates: TokenBuckets,
+        key_rates: TokenBuckets,
+    ) -> None:
+        """Make a door.
+
+        Args:
+            environment: that batches must have been signed for.
+            control: shard 0 as it is known; whoever uses the door catches up with it.
+            address_rates: buckets of senders, which may be shared with other doors of the process.
+            key_rates: buckets of keys, likewise.
+        """
+        check_environment(environment)
+        self.environment = environment
+        self.control = control
+        self.address_rates = address_rates
+        self.key_rates = key_rates
+        self.max_validity_ms: dict[int, int] = {}
+        self.time_us: dict[int, int] = {}
+        self._signed_prefix = SignedKind.BATCH.value + environment.encode("ascii") + b"\0"
+
+    def wrong_environment(self, named: str) -> Refusal | None:
+        """Return the refusal of a request that names another environment; one that names none is not refused."""
+        if not named or named == self.environment:
+            return None
+        return Refusal(
+            reasons.DOOR_REASON_WRONG_ENVIRONMENT,
+            clip(
+                f"the request is for environment {named!r}, this one is {self.environment!r}; connect to the other "
+                "one, or sign for this one"
+            ),
+        )
+
+    def admit_address(self, address: str, tokens: float, now_s: float) -> Refusal | None:
+        """Take tokens of the sender's address, before anything is looked at; return TOO_FAST if it has not so many."""
+        wait_s = self.address_rates.take(address, tokens, now_s)
+        if not wait_s:
+            return None
+        rate = self.address_rates.per_second
+        return _too_fast(f"your address sends more than {rate:g} batches and calls per second", wait_s)
+
+    def judge(self, batch: ReadBatch, now_us: int, now_s: float) -> Refusal | None:
+        """Return why a batch is not let in, or None: it may be handed on under the view's position.
+
+        Args:
+            batch: that was read.
+            now_us: clock of the ingress, microseconds since 1970-01-01 UTC.
+            now_s: a clock that never goes back, for the rates.
+        """
+        key = (view := self.control.view).keys.get(batch.key_id)
+        if key is None:
+            return Refusal(reasons.DOOR_REASON_BAD_KEY_OR_SIGNATURE, _BAD_KEY, may_change=True, hides_signer=True)
+        if key.revoked:
+            return Refusal(reasons.DOOR_REASON_BAD_KEY_OR_SIGNATURE, _BAD_KEY, hides_signer=True)
+        wait_s = self.key_rates.take(batch.key_id, 1, now_s)
+        if wait_s:
+            return _too_fast(f"the key sends more than {self.key_rates.per_second:g} batches per second", wait_s)
+        if not verify_at_the_door(key.public_key, self._signed_prefix + batch.payload, batch.signature):
+            # Whoever names a key without having it must not use up what its owner may send.
+            self.key_rates.give_back(batch.key_id, 1)
+            return Refusal(reasons.DOOR_REASON_BAD_KEY_OR_SIGNATURE, _BAD_KEY, blames_sender=True, hides_signer=True)
+        account = batch.account
+        if view.user_of.get(account) != key.user or (key.account and key.account != account):
+            return Refusal(
+                reasons.DOOR_REASON_ACCOUNT_NOT_OF_KEY,
+                f"the key may not sign for account {account}, or there is no such account; sign with a key of its user",
+                may_change=True,
+            )
+        if batch.shard not in view.shards:
+            return Refusal(
+                reasons.DOOR_REASON_UNKNOWN_SHARD,
+                f"there is no shard {batch.shard}; GetExchange lists the shards, ListMarkets says which has a market",
+                may_change=True,
+            )
+        return self._judge_time(batch, now_us)
+
+    def _judge_time(self, batch: ReadBatch, now_us: int) -> Refusal | None:
+        shard_us = max(now_us - SKEW_MS_MAX * 1000, self.time_us.get(batch.shard, 0))
+        until_ms = batch.valid_until_ms
+        if until_ms * 1000 <= shard_us:
+            return Refusal(
+                reasons.DOOR_REASON_BATCH_EXPIRED,
+                f"valid_until_ms {until_ms} passed {shard_us // 1000 - until_ms} ms ago or more, so the batch can "
+                "never be executed; sign a new one and check the clock. If these bytes were sent before, GetOutcome "
+                "tells what became of them",
+                is_final=True,
+            )
+        allowed_ms = self.max_validity_ms.get(batch.shard, VALIDITY_MS_MAX)
+        too_early_ms = until_ms - allowed_ms - now_us // 1000
+        if too_early_ms > SKEW_MS_MAX:
+            return Refusal(
+                reasons.DOOR_REASON_VALIDITY_TOO_LONG,
+                f"valid_until_ms {until_ms} is {too_early_ms + allowed_ms} ms away, shard {batch.shard} allows "
+                f"{allowed_ms}; send the same bytes later, or sign a shorter one",
+                retry_after_ms=min(too_early_ms, 2**32 - 1),
+            )
+        return None
+
+
+def make_door(environment: Environment, control: Control, settings: IngressSettings) -> Door:
+    """Return a door as the settings say, with buckets of its own, that looks at shard 0 as `control` knows it."""
+    return Door(
+        environment.name,
+        control,
+        TokenBuckets(settings.address_per_second, settings.address_burst),
+        TokenBuckets(settings.key_per_second, settings.key_burst),
+    )
+
+
+def as_error(refusal: Refusal) -> errors.Refusal:
+    """Return a refusal as the end of a call."""
+    return errors.refused(refusal.reason, refusal.detail, retry_after_ms=refusal.retry_after_ms or None)
+
+
+def executable_until_ms(valid_until_ms: int | None, is_final: bool) -> int:
+    """Return what a sender is told of bytes that have no outcome: when they can no longer be executed; 0: never can.
+
+    Never too early: a batch that one ingress refuses because it knows too little, another may let in, and a sender that
+    was told less would sign the same order again.
+    """
+    return 0 if is_final or valid_until_ms is None else valid_until_ms
+
+
+def clip(detail: str) -> str:
+    """Return a detail that fits its field."""
+    raw = detail.encode(errors="replace")
+    return detail if len(raw) <= DETAIL_BYTES_MAX else raw[: DETAIL_BYTES_MAX - 3].decode(errors="ignore") + "..."
+
+
+def _malformed(what: str) -> Refusal:
+    return Refusal(
+        reasons.DOOR_REASON_MALFORMED,
+        clip(f"{what}; a payload must be the canonical encoding of a Batch: encode it again and sign it again"),
+        is_final=True,
+    )
+
+
+def _batch_size(what: str) -> Refusal:
+    return Refusal(reasons.DOOR_REASON_BATCH_SIZE, clip(what), is_final=True)
+
+
+def _too_fast(what: str, wait_s: float) -> Refusal:
+    wait_ms = int(wait_s * 1000) + 1
+    return Refusal(
+        reasons.DOOR_REASON_TOO_FAST,
+        f"{what}; send the same bytes again in {wait_ms} ms, and slow down",
+        wait_ms,
+        hides_signer=True,
+    )

@@ -1,0 +1,733 @@
+"""Submissions: messages of batches on their way through a worker, from the door to the answer.
+
+Batches of a message are read, judged and handed to the framer in order; per shard they get positions in that order.
+What comes back is told to every message that waits for it. One that stops waiting is told what is known then.
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Final, Protocol, cast
+
+from google.protobuf.message import DecodeError
+
+from clob.v1 import door_reason_pb2 as reasons
+from clob.v1 import event_pb2, order_service_pb2, outcome_pb2
+from exchange.bus.entries import ExecutionsEntry
+from exchange.bus.errors import BusRefusal, BusUnavailable
+from exchange.domain.limits import FRAME_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_COMMANDS_MAX
+from exchange.domain.rejects import RejectReason
+from exchange.ingress import outcomes
+from exchange.ingress.door import Door, ReadBatch, Refusal, as_error, read_batch
+from exchange.ingress.keys import catch_up
+from exchange.ingress.messages import Chunk, Executed, Refused, Sequenced
+from exchange.ingress.outcomes import FrameError, ScannedFrame
+from exchange.serving import errors
+
+_log = logging.getLogger(__name__)
+
+BATCHES_MAX: Final = 4_096
+WAIT_MS_MAX: Final = 30_000
+WAIT_MS: Final = 5_000
+SLICE: Final = 32
+"""Batches that are verified before others get their turn; about 2 ms."""
+CHUNK_BATCHES_MAX: Final = 4_096
+ATTEMPTS_MAX: Final = 4
+"""How often the same bytes are handed on when keys change under them."""
+ELSEWHERE_S_MAX: Final = 0.1
+ELSEWHERE_ROWS_MAX: Final = 64
+REPEATS_BYTES_MAX: Final = 64 * 1024 * 1024
+
+CALL_REASONS: Final = frozenset(
+    {
+        reasons.DOOR_REASON_TOO_FAST,
+        reasons.DOOR_REASON_OVERLOADED,
+        reasons.DOOR_REASON_UNAVAILABLE,
+        reasons.DOOR_REASON_DRAINING,
+        reasons.DOOR_REASON_CLOCK_SKEW,
+        reasons.DOOR_REASON_MESSAGE_SIZE,
+    }
+)
+"""A call fails with one of these when all its batches were refused for it; MESSAGE_SIZE always is all of them's."""
+
+_SEQUENCED: Final = order_service_pb2.WAIT_LEVEL_SEQUENCED
+
+
+class ExecutionsReader(Protocol):
+    """What is needed of `AsyncBus`."""
+
+    async def executions_range(
+        self, tag: str, first_n: int, last_n: int, count: int | None = None
+    ) -> list[ExecutionsEntry]:
+        """Return entries of executions."""
+
+
+OutcomeOf = Callable[[ReadBatch], Awaitable[order_service_pb2.GetOutcomeResponse | None]]
+"""Asks settlement what became of a batch; None: it does not answer."""
+ElsewhereOf = Callable[[int, int, int], Awaitable[Sequence[order_service_pb2.FundsElsewhere]]]
+"""Says where else than in a shard an account has free units of an asset: account, asset, shard."""
+
+
+class Submission:
+    """One message: what is known of each of its batches.
+
+    Attributes:
+        outcomes: encoded BatchOutcome of each batch; None: not known yet.
+        sent: the batches that were handed on, by place in the message.
+        done: set when nothing is awaited any more.
+        rejected: reject reasons that occur.
+        refusals: door refusals, one per refused batch.
+        short: account, asset and shard of commands that were refused for funds.
+        stages: by shard and position, when asked for.
+    """
+
+    __slots__ = (
+        "done",
+        "is_open",
+        "missing",
+        "outcomes",
+        "received_us",
+        "refusals",
+        "rejected",
+        "sent",
+        "short",
+        "stages",
+        "timer",
+        "verified_us",
+        "wait",
+        "with_stages",
+    )
+
+    def __init__(self, batches: int, wait: int, with_stages: bool, received_us: int) -> None:
+        self.outcomes: list[bytes | None] = [None] * batches
+        self.sent: list[Sent | None] = [None] * batches
+        self.missing = batches
+        self.wait = wait
+        self.with_stages = with_stages
+        self.received_us = received_us
+        self.verified_us = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_open = True
+        self.rejected: set[int] = set()
+        self.refusals: list[Refusal] = []
+        self.short: set[tuple[int, int, int]] = set()
+        self.stages: dict[tuple[int, int], order_service_pb2.EntryStages] = {}
+        self.timer: asyncio.TimerHandle | None = None
+
+    def settle(self, index: int, outcome: bytes) -> None:
+        """Take what became of a batch; the first answer counts."""
+        if self.is_open and self.outcomes[index] is None:
+            self.outcomes[index] = outcome
+            self.missing -= 1
+            if not self.missing:
+                self._close()
+
+    def refuse(self, index: int, refusal: Refusal, batch: ReadBatch | None, attempts: int = 0) -> None:
+        """Take that a batch was not let in, or not again after so many attempts that reached its shard."""
+        if self.is_open and self.outcomes[index] is None:
+            if not attempts:
+                # An error of the call would say that nothing was handed to any shard.
+                self.refusals.append(refusal)
+            self.settle(index, outcomes.refused_at_door(refusal, batch))
+
+    def start_waiting(self, wait_ms: int) -> None:
+        """Wait no longer than this for what is missing."""
+        if self.is_open:
+            self.timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self.give_up)
+
+    def give_up(self) -> None:
+        """Answer with what is known now."""
+        for index, sent in enumerate(list(self.sent)):
+            if sent is not None and self.outcomes[index] is None:
+                self.settle(index, sent.as_unanswered(self))
+
+    def failure(self) -> Refusal | None:
+        """Return what the call fails with: the one reason for which all its batches were refused, if it is such."""
+        if len(self.refusals) < len(self.outcomes) or len({refusal.reason for refusal in self.refusals}) != 1:
+            return None
+        longest = max(self.refusals, key=lambda refusal: refusal.retry_after_ms)
+        return longest if longest.reason in CALL_REASONS else None
+
+    def stage(self, shard: int, n: int) -> order_service_pb2.EntryStages:
+        """Return the stages of an entry, to be filled."""
+        found = self.stages.get((shard, n))
+        if found is None:
+            found = order_service_pb2.EntryStages(
+                shard=shard, n=n, received_us=self.received_us, verified_us=self.verified_us
+            )
+            self.stages[shard, n] = found
+        return found
+
+    def _close(self) -> None:
+        self.is_open = False
+        if self.timer is not None:
+            self.timer.cancel()
+        self.sent.clear()
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class Sent:
+    """A batch that was handed on: its chunk says where it is."""
+
+    __slots__ = ("attempts", "batch", "chunk", "index", "offset", "submission")
+
+    def __init__(self, submission: Submission, index: int, batch: ReadBatch) -> None:
+        self.submission = submission
+        self.index = index
+        self.batch = batch
+        self.attempts = 0
+        self.chunk: Gathered | None = None
+        self.offset = 0
+
+    def as_unanswered(self, submission: Submission) -> bytes:
+        """Return its outcome while nothing more is known: SEQUENCED, or UNKNOWN."""
+        chunk = self.chunk
+        if chunk is None or not chunk.n:
+            return outcomes.not_answered(self.batch, 0, 0, 0)
+        if submission.with_stages:
+            stage = submission.stage(chunk.shard, chunk.n)
+            stage.framed_us, stage.sequenced_us = chunk.framed_us, chunk.t_us
+        return outcomes.not_answered(self.batch, chunk.n, chunk.first + self.offset, chunk.t_us)
+
+
+class Gathered:
+    """Batches for one shard that are handed to the framer together.
+
+    Attributes:
+        n, first, t_us, framed_us: position of the frame, place of the first batch in it, times; 0: not known yet.
+    """
+
+    __slots__ = ("commands", "control_n", "data", "first", "framed_us", "n", "sent", "shard", "size", "t_us", "tag")
+
+    def __init__(self, shard: int, tag: str, control_n: int) -> None:
+        self.shard = shard
+        self.tag = tag
+        self.control_n = control_n
+        self.sent: list[Sent] = []
+        self.data: list[bytes] = []
+        self.size = 0
+        self.commands = 0
+        self.n = self.first = self.t_us = self.framed_us = 0
+
+
+class Counts:
+    """What a worker has done so far."""
+
+    __slots__ = (
+        "batches_executed",
+        "batches_let_in",
+        "batches_read",
+        "batches_refused",
+        "batches_repeated",
+        "batches_stale",
+        "messages",
+    )
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.batches_read = 0
+        self.batches_refused = 0
+        self.batches_let_in = 0
+        self.batches_stale = 0
+        self.batches_repeated = 0
+        self.batches_executed = 0
+
+    def as_dict(self) -> dict[str, float]:
+        """Return them by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class FrameCache:
+    """Execution frames that repetitions ask for: one reader per frame, and those asked for last are kept."""
+
+    def __init__(self, executions: ExecutionsReader, bytes_max: int) -> None:
+        self._executions = executions
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._kept: OrderedDict[tuple[str, int], ScannedFrame] = OrderedDict()
+        self._reading: dict[tuple[str, int], asyncio.Task[ScannedFrame | None]] = {}
+
+    async def get(self, tag: str, n: int) -> ScannedFrame | None:
+        """Return an execution frame; None: it is no longer in the stream.
+
+        Raises:
+            BusUnavailable, BusRefusal: the bus does not answer.
+            FrameError: it is no frame.
+        """
+        name = (tag, n)
+        kept = self._kept.get(name)
+        if kept is not None:
+            self._kept.move_to_end(name)
+            return kept
+        task = self._reading.get(name)
+        if task is None:
+            task = asyncio.create_task(self._read(tag, n), name=f"frame-{tag}-{n}")
+            self._reading[name] = task
+            task.add_done_callback(lambda _: self._reading.pop(name, None))
+        return await asyncio.shield(task)
+
+    async def _read(self, tag: str, n: int) -> ScannedFrame | None:
+        entries = await self._executions.executions_range(tag, n, n)
+        if not entries:
+            return None
+        frame = ScannedFrame(entries[0].frame)
+        self._kept[tag, n] = frame
+        self._bytes += len(frame.data)
+        while self._bytes > self._bytes_max and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= len(oldest.data)
+        return frame
+
+
+class Submissions:
+    """Takes messages and answers them.
+
+    Attributes:
+        is_draining: nothing new is let in.
+        counts: for the metrics.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        executions: ExecutionsReader,
+        send: Callable[[Chunk], bool],
+        outcome_of: OutcomeOf,
+        elsewhere_of: ElsewhereOf,
+        durability: int,
+        commands_max: int,
+    ) -> None:
+        """Make the desk of a worker.
+
+        Args:
+            door: that judges.
+            executions: where results of repetitions are read.
+            send: hands a chunk to the framer; False: there is none any more.
+            outcome_of: asks settlement.
+            elsewhere_of: asks market data.
+            durability: what answers stand for.
+            commands_max: most commands under way at once.
+        """
+        self.door = door
+        self.is_draining = False
+        self.counts = Counts()
+        self._send = send
+        self._outcome_of = outcome_of
+        self._elsewhere_of = elsewhere_of
+        self._durability = durability
+        self._commands_max = commands_max
+        self._commands = 0
+        self._outbox: dict[int, Gathered] = {}
+        self._flush_is_due = False
+        self._chunks: dict[int, Gathered] = {}
+        self._last_chunk = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._frames = FrameCache(executions, REPEATS_BYTES_MAX)
+        self._is_lost = False
+        self._open = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way and every message is answered."""
+        return not (self._commands or self._open or self._tasks)
+
+    @property
+    def commands_under_way(self) -> int:
+        """Commands that were handed on and are not answered."""
+        return self._commands
+
+    # --- messages ---------------------------------------------------------------------------------------------------
+
+    async def submit(self, request: bytes, address: str) -> bytes:
+        """Return the SubmitResponse to a SubmitRequest.
+
+        Raises:
+            errors.Refusal: the call fails as OrderService.Submit says.
+        """
+        try:
+            message = order_service_pb2.SubmitRequest.FromString(request)
+        except DecodeError:
+            raise errors.invalid({"": "the bytes are not a SubmitRequest"}) from None
+        if (failure := self._check(message, len(request))) is not None:
+            raise failure
+        submission = await self.let_in(message, address)
+        return await self.answer(submission, fails=True)
+
+    async def take(self, message: order_service_pb2.SubmitRequest, size: int, address: str) -> Submission:
+        """Let in a message of a stream, of `size` bytes; what Submit would fail with is an outcome of every batch."""
+        failure = self._check(message, size)
+        if failure is None:
+            return await self.let_in(message, address)
+        return self._refuse_all(message, Refusal(_reason_of(failure), str(failure)))
+
+    async def answer(self, submission: Submission, fails: bool) -> bytes:
+        """Return the SubmitResponse when all is known that is waited for.
+
+        Raises:
+            errors.Refusal: every batch was refused for one reason that is the call's, where `fails`.
+        """
+        self._open += 1
+        try:
+            await submission.done
+        finally:
+            self._open -= 1
+        if fails and (failure := submission.failure()) is not None:
+            raise as_error(failure)
+        elsewhere = await self._elsewhere(submission) if submission.short else ()
+        return outcomes.submit_response(
+            (outcome for outcome in submission.outcomes if outcome is not None),
+            self._durability,
+            submission.rejected,
+            elsewhere,
+            list(submission.stages.values()),
+        )
+
+    async def let_in(self, message: order_service_pb2.SubmitRequest, address: str) -> Submission:
+        """Read, judge and hand on the batches of a message; returns when that is done for all of them."""
+        self.counts.messages += 1
+        received_us = time.time_ns() // 1000
+        submission = Submission(len(message.batches), message.wait, message.with_stages, received_us)
+        refusal = self.door.admit_address(address, 1 + len(message.batches), time.monotonic())
+        if refusal is None and self.is_draining:
+            refusal = _DRAINING
+        batches = await self._read(message)
+        self.counts.batches_read += len(batches)
+        if refusal is None and sum(one.commands for one in batches if type(one) is ReadBatch) > REQUEST_COMMANDS_MAX:
+            refusal = _MESSAGE_SIZE
+        if refusal is not None:
+            for index, one in enumerate(batches):
+                if type(one) is ReadBatch:
+                    submission.refuse(index, refusal, one)
+                else:
+                    submission.refuse(index, refusal, None)
+            return submission
+        await self._judge_all(batches, submission, address)
+        submission.verified_us = time.time_ns() // 1000
+        for entry in submission.stages.values():
+            entry.verified_us = submission.verified_us
+        submission.start_waiting(message.wait_ms_max or WAIT_MS)
+        return submission
+
+    def _check(self, message: order_service_pb2.SubmitRequest, size: int) -> errors.Refusal | None:
+        """Return what is wrong with a message as a whole."""
+        if size > REQUEST_BYTES_MAX:
+            detail = f"the message has {size} bytes, allowed are {REQUEST_BYTES_MAX}; split it"
+            return errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
+        if (wrong := self.door.wrong_environment(message.environment)) is not None:
+            return as_error(wrong)
+        fields: dict[str, str] = {}
+        if message.wait not in (0, 1, 2):
+            fields["wait"] = f"{message.wait} is none of WAIT_LEVEL_SEQUENCED, WAIT_LEVEL_EXECUTED"
+        if message.wait_ms_max > WAIT_MS_MAX:
+            fields["wait_ms_max"] = f"{message.wait_ms_max} is not in 0 .. {WAIT_MS_MAX}"
+        if not message.batches:
+            fields["batches"] = f"has 0 elements, allowed are 1 .. {BATCHES_MAX}"
+        if fields:
+            return errors.invalid(fields)
+        if len(message.batches) > BATCHES_MAX:
+            detail = f"the message has {len(message.batches)} batches, allowed are {BATCHES_MAX}; split it"
+            return errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
+        return None
+
+    def _refuse_all(self, message: order_service_pb2.SubmitRequest, refusal: Refusal) -> Submission:
+        """Return a message of a stream of which every batch is refused; one without batches has an empty answer."""
+        submission = Submission(len(message.batches), message.wait, False, 0)
+        for index, signed in enumerate(message.batches):
+            one = read_batch(signed.key_id, signed.payload, signed.signature)
+            submission.refuse(index, refusal, one if type(one) is ReadBatch else None)
+        if not message.batches:
+            submission.give_up()
+            submission.done.set_result(None)
+        return submission
+
+    async def _read(self, message: order_service_pb2.SubmitRequest) -> list[ReadBatch | Refusal]:
+        batches: list[ReadBatch | Refusal] = []
+        for signed in message.batches:
+            batches.append(read_batch(signed.key_id, signed.payload, signed.signature))
+            if not len(batches) % (4 * SLICE):
+                await asyncio.sleep(0)
+        return batches
+
+    async def _judge_all(self, batches: list[ReadBatch | Refusal], submission: Submission, address: str) -> None:
+        """Judge batches in order and hand on those that are let in."""
+        door = self.door
+        caught_up = False
+        for index, one in enumerate(batches):
+            if index and not index % SLICE:
+                await asyncio.sleep(0)
+            if type(one) is not ReadBatch:
+                assert isinstance(one, Refusal)
+                submission.refuse(index, one, None)
+                self.counts.batches_refused += 1
+                continue
+            refusal = door.judge(one, time.time_ns() // 1000, time.monotonic())
+            if refusal is not None and refusal.may_change and not caught_up:
+                caught_up = True
+                unknown = await catch_up(self.door.control)
+                refusal = unknown or door.judge(one, time.time_ns() // 1000, time.monotonic())
+            if refusal is None:
+                refusal = self._hand_on(Sent(submission, index, one))
+            elif refusal.blames_sender:
+                door.address_rates.take(address, 1, time.monotonic())
+            if refusal is not None:
+                submission.refuse(index, refusal, one)
+                self.counts.batches_refused += 1
+
+    # --- to the framer ----------------------------------------------------------------------------------------------
+
+    def _hand_on(self, sent: Sent) -> Refusal | None:
+        """Put a batch that is let in into the outbox of its shard."""
+        batch = sent.batch
+        if self._is_lost:
+            return _LOST
+        if self.is_draining and not sent.attempts:
+            return _DRAINING
+        if self._commands + batch.commands > self._commands_max:
+            return Refusal(
+                reasons.DOOR_REASON_OVERLOADED,
+                f"{self._commands} commands are under way through this ingress; send the same bytes again in 100 ms",
+                100,
+            )
+        view = self.door.control.view
+        data = batch.as_frame_field()
+        chunk = self._outbox.get(batch.shard)
+        if chunk is not None and (
+            len(chunk.sent) >= CHUNK_BATCHES_MAX
+            or chunk.commands + batch.commands > REQUEST_COMMANDS_MAX
+            or chunk.size + len(data) > FRAME_BYTES_MAX // 2
+        ):
+            self._flush_one(batch.shard)
+            chunk = None
+        if chunk is None:
+            chunk = Gathered(batch.shard, view.shards[batch.shard], view.position)
+            self._outbox[batch.shard] = chunk
+            if not self._flush_is_due:
+                self._flush_is_due = True
+                asyncio.get_running_loop().call_soon(self._flush)
+        sent.chunk = chunk
+        sent.offset = len(chunk.sent)
+        sent.attempts += 1
+        chunk.sent.append(sent)
+        chunk.data.append(data)
+        chunk.size += len(data)
+        chunk.commands += batch.commands
+        if sent.submission.is_open:
+            sent.submission.sent[sent.index] = sent
+        self._commands += batch.commands
+        self.counts.batches_let_in += 1
+        return None
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        for shard in list(self._outbox):
+            self._flush_one(shard)
+
+    def _flush_one(self, shard: int) -> None:
+        chunk = self._outbox.pop(shard)
+        self._last_chunk += 1
+        self._chunks[self._last_chunk] = chunk
+        message = Chunk(
+            self._last_chunk,
+            shard,
+            chunk.tag,
+            chunk.control_n,
+            len(chunk.sent),
+            chunk.commands,
+            b"".join(chunk.data),
+        )
+        chunk.data.clear()
+        if not self._send(message):
+            # It was not written, so nobody can have it.
+            self.take_refused(Refused([self._last_chunk], _LOST.reason, _LOST.detail, _LOST.retry_after_ms))
+
+    # --- from the framer --------------------------------------------------------------------------------------------
+
+    def take_sequenced(self, message: Sequenced) -> None:
+        """Chunks have positions."""
+        self.door.time_us[message.shard] = message.t_us
+        for part in message.parts:
+            chunk = self._chunks.get(part.chunk)
+            if chunk is None:
+                continue
+            chunk.n, chunk.first = message.n, part.first
+            chunk.t_us, chunk.framed_us = message.t_us, message.framed_us
+            for sent in chunk.sent:
+                submission = sent.submission
+                if submission.wait == _SEQUENCED and submission.is_open:
+                    submission.settle(sent.index, sent.as_unanswered(submission))
+
+    def take_executed(self, message: Executed) -> None:
+        """Chunks have outcomes."""
+        chunks = [(part.first, chunk) for part in message.parts if (chunk := self._forget(part.chunk)) is not None]
+        if not message.frame:
+            for _, chunk in chunks:
+                for sent in chunk.sent:
+                    self._start(self._ask_settlement(sent, repeated=False))
+            return
+        try:
+            frame = ScannedFrame(message.frame)
+        except (FrameError, IndexError):
+            _log.exception("shard %d: an execution frame cannot be read; its senders are told UNKNOWN", message.shard)
+            for _, chunk in chunks:
+                self._lose(chunk)
+            return
+        stale: list[Sent] = []
+        answered_us = time.time_ns() // 1000
+        for first, chunk in chunks:
+            for place, sent in enumerate(chunk.sent, first):
+                submission = sent.submission
+                if not submission.is_open or submission.outcomes[sent.index] is not None:
+                    continue
+                if submission.with_stages:
+                    stage = submission.stage(message.shard, message.n)
+                    stage.framed_us, stage.sequenced_us = chunk.framed_us, frame.t_us
+                    stage.taken_us, stage.executed_us = message.taken_us, message.executed_us
+                    stage.durable_us, stage.answered_us = message.seen_us, answered_us
+                self._settle(frame, place, sent, stale)
+        if stale:
+            self.counts.batches_stale += len(stale)
+            self._start(self._send_again(stale))
+
+    def take_refused(self, message: Refused) -> None:
+        """Chunks will not come into the log."""
+        refusal = message.as_refusal()
+        for number in message.chunks:
+            chunk = self._forget(number)
+            for sent in chunk.sent if chunk else ():
+                sent.submission.refuse(sent.index, refusal, sent.batch, sent.attempts - 1)
+
+    def framer_lost(self) -> None:
+        """The framer is gone: what was handed to it may be executed or not."""
+        self._is_lost = True
+        for number in list(self._chunks):
+            chunk = self._forget(number)
+            if chunk is not None:
+                self._lose(chunk)
+
+    def _lose(self, chunk: Gathered) -> None:
+        for sent in chunk.sent:
+            if sent.submission.is_open:
+                sent.submission.settle(sent.index, sent.as_unanswered(sent.submission))
+
+    def _forget(self, number: int) -> Gathered | None:
+        chunk = self._chunks.pop(number, None)
+        if chunk is not None:
+            self._commands -= chunk.commands
+        return chunk
+
+    def _settle(self, frame: ScannedFrame, place: int, sent: Sent, stale: list[Sent]) -> None:
+        """Take what a frame says of a batch."""
+        submission, batch = sent.submission, sent.batch
+        if not frame.batches:
+            submission.rejected.add(RejectReason.MALFORMED)
+            submission.settle(sent.index, outcomes.refused_by_shard(frame, place, batch))
+            return
+        result = frame.batches[place - 1]
+        if result.repeat_n:
+            self.counts.batches_repeated += 1
+            self._start(self._repeat(sent, result.repeat_n, result.repeat_batch))
+        elif not result.reason:
+            self.counts.batches_executed += 1
+            self._settle_executed(frame, place, sent, repeated=False)
+        elif result.reason == RejectReason.STALE_CONTROL and sent.attempts < ATTEMPTS_MAX:
+            stale.append(sent)
+        else:
+            self.counts.batches_refused += 1
+            submission.rejected.add(result.reason)
+            submission.settle(sent.index, outcomes.refused_by_shard(frame, place, batch))
+
+    def _settle_executed(self, frame: ScannedFrame, place: int, sent: Sent, repeated: bool) -> None:
+        submission, batch = sent.submission, sent.batch
+        for rejected in frame.rejected(place):
+            submission.rejected.add(rejected.reason)
+            if rejected.reason == event_pb2.REJECT_REASON_INSUFFICIENT_FUNDS:
+                submission.short.add((batch.account, rejected.asset, batch.shard))
+        submission.settle(sent.index, outcomes.executed(frame, place, batch.account, repeated))
+
+    # --- repetitions and stale keys ---------------------------------------------------------------------------------
+
+    async def _send_again(self, stale: list[Sent]) -> None:
+        """Catch up with shard 0, judge again and hand the same bytes on once more."""
+        unknown = await catch_up(self.door.control)
+        for sent in stale:
+            if not sent.submission.is_open:
+                continue
+            refusal = unknown or self.door.judge(sent.batch, time.time_ns() // 1000, time.monotonic())
+            if refusal is None:
+                refusal = self._hand_on(sent)
+            if refusal is not None:
+                sent.submission.refuse(sent.index, refusal, sent.batch, sent.attempts)
+
+    async def _repeat(self, sent: Sent, n: int, place: int) -> None:
+        """Answer with the outcome of the first time."""
+        tag = self.door.control.view.shards[sent.batch.shard]
+        try:
+            frame = await self._frames.get(tag, n)
+        except (BusUnavailable, BusRefusal, FrameError, IndexError):
+            frame = None
+        if frame is None:
+            await self._ask_settlement(sent, repeated=True, n=n, place=place)
+        elif sent.submission.is_open:
+            self._settle_executed(frame, place, sent, repeated=True)
+
+    async def _ask_settlement(self, sent: Sent, repeated: bool, n: int = 0, place: int = 0) -> None:
+        """Answer with what settlement knows of a batch whose frame is no longer in the stream."""
+        answer = await self._outcome_of(sent.batch)
+        submission = sent.submission
+        if not submission.is_open:
+            return
+        if answer is not None and answer.state == order_service_pb2.OUTCOME_STATE_EXECUTED:
+            outcome = answer.outcome
+            outcome.state = outcome_pb2.SEND_STATE_EXECUTED
+            outcome.repeated = repeated
+            submission.rejected.update(
+                event.command_rejected.reason for event in outcome.events if event.HasField("command_rejected")
+            )
+            submission.settle(sent.index, outcome.SerializeToString())
+        elif n:
+            submission.settle(sent.index, outcomes.not_answered(sent.batch, n, place, 0))
+        else:
+            submission.settle(sent.index, sent.as_unanswered(submission))
+
+    async def _elsewhere(self, submission: Submission) -> Sequence[order_service_pb2.FundsElsewhere]:
+        """Return where else funds are, as far as it is known soon."""
+        rows: list[order_service_pb2.FundsElsewhere] = []
+        try:
+            async with asyncio.timeout(ELSEWHERE_S_MAX):
+                for account, asset, shard in sorted(submission.short):
+                    rows += await self._elsewhere_of(account, asset, shard)
+                    if len(rows) >= ELSEWHERE_ROWS_MAX:
+                        break
+        except TimeoutError:
+            pass
+        return rows[:ELSEWHERE_ROWS_MAX]
+
+    def _start(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("an answer was lost and its sender will be told UNKNOWN: %r", error, exc_info=error)
+
+
+def _reason_of(failure: errors.Refusal) -> reasons.DoorReason:
+    return cast(reasons.DoorReason, reasons.DoorReason.Value(f"DOOR_REASON_{failure.reason}"))
+
+
+_DRAINING: Final = Refusal(
+    reasons.DOOR_REASON_DRAINING, "this process is shutting down; connect again and send the same bytes", 200
+)
+_LOST: Final = Refusal(
+    reasons.DOOR_REASON_UNAVAILABLE,
+    "this process has lost its framer and ends; connect again and send the same bytes",
+    500,
+)
+_MESSAGE_SIZE: Final = Refusal(
+    reasons.DOOR_REASON_MESSAGE_SIZE, f"the batches have more than {REQUEST_COMMANDS_MAX} commands; split the message"
+)

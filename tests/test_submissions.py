@@ -1,0 +1,513 @@
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from clob.v1 import door_reason_pb2, event_pb2, order_service_pb2, outcome_pb2
+from exchange.bus.entries import ExecutionsEntry, Stamp
+from exchange.bus.errors import BusUnavailable
+from exchange.control.view import ControlView
+from exchange.domain.commands import Batch, CancelOrder, SignedBatch
+from exchange.domain.control import RevokeKey
+from exchange.domain.events import BatchResult, CommandRejected, Event
+from exchange.domain.frames import FORMAT, ExecutionFrame, OrderFrame
+from exchange.domain.operations import DefineShard, OperatorRole
+from exchange.domain.rejects import RejectReason
+from exchange.domain.signing import SignedKind, signed_bytes
+from exchange.ingress import submissions as submissions_module
+from exchange.ingress.door import Door, ReadBatch
+from exchange.ingress.messages import Chunk, Executed, Part, Refused, Sequenced
+from exchange.ingress.rates import TokenBuckets
+from exchange.ingress.submissions import ATTEMPTS_MAX, FrameCache, Submissions
+from exchange.local.control_venue import ControlVenue
+from exchange.reference.signing import sign
+from exchange.serving import errors
+from exchange.wire.messages import decode, encode
+
+ENVIRONMENT = "local"
+WAIT_S = 20
+STALE = BatchResult(1, RejectReason.STALE_CONTROL)
+EXECUTED = outcome_pb2.SEND_STATE_EXECUTED
+SEQUENCED = outcome_pb2.SEND_STATE_SEQUENCED
+REFUSED = outcome_pb2.SEND_STATE_REFUSED
+UNKNOWN = outcome_pb2.SEND_STATE_UNKNOWN
+
+
+class Control:
+    """Shard 0, as far as a test lets it be known."""
+
+    def __init__(self, venue: ControlVenue) -> None:
+        self.venue = venue
+        self.view = ControlView.from_genesis(venue.genesis)
+        self.catches = 0
+        self.is_reachable = True
+        self._follow()
+
+    async def catch_up(self) -> None:
+        if not self.is_reachable:
+            raise BusUnavailable("gone")
+        self.catches += 1
+        self._follow()
+
+    def _follow(self) -> None:
+        for frame in self.venue.frames[self.view.position :]:
+            self.view.apply(frame)
+
+
+class Desk:
+    """The desk of a worker whose framer, bus and neighbours are the test."""
+
+    def __init__(self, commands_max: int = 65_536) -> None:
+        self.venue = ControlVenue(environment=ENVIRONMENT)
+        self.venue.now_us = time.time_ns() // 1000
+        self.venue.operate(OperatorRole.MARKET, DefineShard(1))
+        self.venue.operate(OperatorRole.MARKET, DefineShard(2))
+        self.account, self.key = self.venue.new_user("alice")
+        self.control = Control(self.venue)
+        self.chunks: list[Chunk] = []
+        self.frames: dict[int, bytes] = {}
+        self.reads = 0
+        self.has_framer = True
+        self.settled: order_service_pb2.GetOutcomeResponse | None = None
+        self.elsewhere: Sequence[order_service_pb2.FundsElsewhere] = ()
+        unlimited = TokenBuckets(0, 1)
+        self.submissions = Submissions(
+            door=Door(ENVIRONMENT, self.control, unlimited, unlimited),
+            executions=self,
+            send=self._send,
+            outcome_of=self._outcome_of,
+            elsewhere_of=self._elsewhere_of,
+            durability=1,
+            commands_max=commands_max,
+        )
+        self._nonce = 0
+
+    def _send(self, chunk: Chunk) -> bool:
+        self.chunks.append(chunk)
+        return self.has_framer
+
+    async def _outcome_of(self, batch: ReadBatch) -> order_service_pb2.GetOutcomeResponse | None:
+        return self.settled
+
+    async def _elsewhere_of(self, account: int, asset: int, shard: int) -> Sequence[order_service_pb2.FundsElsewhere]:
+        return self.elsewhere
+
+    async def executions_range(
+        self, tag: str, first_n: int, last_n: int, count: int | None = None
+    ) -> list[ExecutionsEntry]:
+        self.reads += 1
+        await asyncio.sleep(0)
+        stamp = Stamp(1, 1, 2, 0, 0, 0)
+        return [ExecutionsEntry(n, self.frames[n], stamp) for n in range(first_n, last_n + 1) if n in self.frames]
+
+    def sign(self, shard: int = 1, commands: int = 1, valid_for_ms: int = 30_000) -> SignedBatch:
+        self._nonce += 1
+        until_ms = time.time_ns() // 1_000_000 + valid_for_ms
+        payload = encode(Batch(self.account, shard, self._nonce, until_ms, (CancelOrder(order_id=1),) * commands))
+        signature = sign(self.key.seed, signed_bytes(SignedKind.BATCH, ENVIRONMENT, payload))
+        return SignedBatch(self.key.key_id, payload, signature)
+
+    def submit(self, *batches: SignedBatch, **fields: Any) -> "asyncio.Task[order_service_pb2.SubmitResponse]":
+        request = order_service_pb2.SubmitRequest(**fields)
+        for one in batches:
+            request.batches.add(key_id=one.key_id, payload=one.payload, signature=one.signature)
+
+        async def call() -> order_service_pb2.SubmitResponse:
+            answer = await self.submissions.submit(request.SerializeToString(), "127.0.0.1")
+            return order_service_pb2.SubmitResponse.FromString(answer)
+
+        return asyncio.create_task(call())
+
+    async def chunk(self, place: int) -> Chunk:
+        await until(lambda: len(self.chunks) > place, f"chunk {place}")
+        return self.chunks[place]
+
+    def sequence(self, chunk: Chunk, n: int, first: int = 1) -> None:
+        self.submissions.take_sequenced(
+            Sequenced(chunk.shard, n, time.time_ns() // 1000, 5, [Part(chunk.chunk, first)])
+        )
+
+    def execute(self, chunk: Chunk, n: int, *events: Event) -> bytes:
+        frame = encode(ExecutionFrame(FORMAT, n, 77, 1, bytes(32), bytes(32), events))
+        self.frames[n] = frame
+        self.submissions.take_executed(Executed(chunk.shard, n, 1, 2, 3, frame, [Part(chunk.chunk, 1)]))
+        return frame
+
+
+async def until(holds: Callable[[], Any], what: str) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+def at_a_desk(test: Callable[[Desk], Awaitable[None]], **options: int) -> None:
+    async def body() -> None:
+        desk = Desk(**options)
+        async with asyncio.timeout(WAIT_S):
+            await test(desk)
+        assert desk.submissions.commands_under_way == 0
+
+    asyncio.run(body())
+
+
+def batches_in(chunk: Chunk) -> tuple[SignedBatch, ...]:
+    return decode(OrderFrame, encode(OrderFrame(FORMAT, bytes(16), 1, 1)) + chunk.data).batches
+
+
+def door_reason(outcome: outcome_pb2.BatchOutcome) -> str:
+    return door_reason_pb2.DoorReason.Name(outcome.door_reason).removeprefix("DOOR_REASON_")
+
+
+def results(count: int) -> list[BatchResult]:
+    return [BatchResult(place) for place in range(1, count + 1)]
+
+
+# --- chunks
+
+
+def test_batches_of_one_moment_go_to_the_framer_together_by_shard_in_their_order() -> None:
+    async def test(desk: Desk) -> None:
+        batches = [desk.sign(shard) for shard in (1, 2, 1, 1)]
+        first, second = desk.submit(*batches[:3]), desk.submit(batches[3])
+        await desk.chunk(1)
+        by_shard = {chunk.shard: chunk for chunk in desk.chunks}
+        assert [chunk.shard for chunk in desk.chunks] == [1, 2]
+        assert batches_in(by_shard[1]) == (batches[0], batches[2], batches[3])
+        assert batches_in(by_shard[2]) == (batches[1],)
+        assert by_shard[1].control_n == desk.control.view.position
+        assert (by_shard[1].batches, by_shard[1].commands, by_shard[1].tag) == (3, 3, "s1")
+        desk.execute(by_shard[1], 10, *results(3))
+        desk.execute(by_shard[2], 4, *results(1))
+        assert [(one.n, one.batch) for one in (await first).outcomes] == [(10, 1), (4, 1), (10, 2)]
+        assert [(one.n, one.batch) for one in (await second).outcomes] == [(10, 3)]
+
+    at_a_desk(test)
+
+
+def test_a_chunk_never_has_more_commands_than_a_frame_takes() -> None:
+    async def test(desk: Desk) -> None:
+        calls = [desk.submit(desk.sign(commands=1_024)) for _ in range(6)]
+        await until(lambda: sum(chunk.batches for chunk in desk.chunks) == 6, "all of them")
+        assert max(chunk.commands for chunk in desk.chunks) <= 4_096
+        for n, chunk in enumerate(desk.chunks, 1):
+            desk.execute(chunk, n, *results(chunk.batches))
+        for call in calls:
+            assert (await call).outcomes[0].state == EXECUTED
+
+    at_a_desk(test)
+
+
+# --- stale keys
+
+
+def test_a_batch_that_was_verified_too_early_is_verified_again_and_sent_again_without_its_sender_knowing() -> None:
+    async def test(desk: Desk) -> None:
+        batch = desk.sign()
+        call = desk.submit(batch)
+        first = await desk.chunk(0)
+        before = first.control_n
+        desk.venue.new_user("bob")
+        desk.sequence(first, 1)
+        desk.execute(first, 1, STALE)
+        second = await desk.chunk(1)
+        assert second.data == first.data
+        assert second.control_n == before + 1
+        desk.execute(second, 2, BatchResult(1))
+        (outcome,) = (await call).outcomes
+        assert (outcome.state, outcome.n) == (EXECUTED, 2)
+        assert desk.submissions.counts.batches_stale == 1
+
+    at_a_desk(test)
+
+
+def test_a_key_that_was_revoked_on_the_way_is_refused_and_the_call_does_not_fail_for_it() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(desk.sign())
+        chunk = await desk.chunk(0)
+        desk.venue.command(desk.key, desk.account, RevokeKey(desk.key.key_id))
+        desk.execute(chunk, 1, STALE)
+        (outcome,) = (await call).outcomes
+        assert (outcome.state, door_reason(outcome)) == (REFUSED, "BAD_KEY_OR_SIGNATURE")
+        assert len(desk.chunks) == 1
+
+    at_a_desk(test)
+
+
+def test_what_reached_a_shard_is_no_error_of_the_call_whatever_becomes_of_it_later() -> None:
+    async def test(desk: Desk) -> None:
+        first, second = desk.submit(desk.sign()), desk.submit(desk.sign(shard=2))
+        await desk.chunk(1)
+        desk.control.is_reachable = False
+        for chunk in list(desk.chunks):
+            desk.execute(chunk, 1, STALE)
+        for call in (first, second):
+            (outcome,) = (await call).outcomes
+            assert (outcome.state, door_reason(outcome)) == (REFUSED, "UNAVAILABLE")
+
+    at_a_desk(test)
+
+
+def test_sending_again_ends_after_a_few_attempts() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(desk.sign())
+        for attempt in range(ATTEMPTS_MAX):
+            desk.execute(await desk.chunk(attempt), attempt + 1, STALE)
+        (outcome,) = (await call).outcomes
+        assert (outcome.state, outcome.n) == (REFUSED, ATTEMPTS_MAX)
+        assert outcome.reject_reason == event_pb2.REJECT_REASON_STALE_CONTROL
+        assert outcome.retry_after_ms > 0
+        assert len(desk.chunks) == ATTEMPTS_MAX
+
+    at_a_desk(test)
+
+
+# --- keys that may be new
+
+
+def test_a_message_catches_up_once_however_many_unknown_keys_it_has() -> None:
+    async def test(desk: Desk) -> None:
+        bob = desk.venue.new_user("bob")[1]
+        known = desk.sign()
+        strangers = [desk.venue.key(f"nobody {number}") for number in range(5)]
+        signed = [SignedBatch(key.key_id, known.payload, known.signature) for key in (bob, *strangers)]
+        call = desk.submit(*signed, known)
+        desk.execute(await desk.chunk(0), 1, BatchResult(1))
+        outcomes = (await call).outcomes
+        assert [door_reason(one) for one in outcomes[:6]] == ["BAD_KEY_OR_SIGNATURE"] * 6
+        assert outcomes[6].state == EXECUTED
+        assert desk.control.catches == 1
+
+    at_a_desk(test)
+
+
+def test_a_key_is_not_called_unknown_when_shard_0_cannot_be_asked() -> None:
+    async def test(desk: Desk) -> None:
+        desk.control.is_reachable = False
+        stranger = desk.venue.key("nobody")
+        good = desk.sign()
+        with pytest.raises(errors.Refusal) as refused:
+            await desk.submit(SignedBatch(stranger.key_id, good.payload, good.signature))
+        assert refused.value.reason == "UNAVAILABLE"
+
+    at_a_desk(test)
+
+
+# --- waiting
+
+
+def test_when_the_wait_is_over_what_is_known_of_each_batch_is_told() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(*(desk.sign(shard) for shard in (1, 2, 1, 2)), wait_ms_max=60, with_stages=True)
+        await desk.chunk(1)
+        one, two = desk.chunks
+        desk.sequence(one, 9, first=3)
+        response = await call
+        assert [outcome.state for outcome in response.outcomes] == [SEQUENCED, UNKNOWN, SEQUENCED, UNKNOWN]
+        assert [(outcome.n, outcome.batch) for outcome in response.outcomes] == [(9, 3), (0, 0), (9, 4), (0, 0)]
+        assert all(outcome.executable_until_ms for outcome in response.outcomes)
+        (stages,) = response.stages
+        assert (stages.shard, stages.n, stages.framed_us, stages.executed_us) == (1, 9, 5, 0)
+        desk.execute(one, 9, *results(4))
+        desk.execute(two, 1, *results(2))
+
+    at_a_desk(test)
+
+
+def test_whoever_waits_for_a_position_only_is_answered_with_it() -> None:
+    async def test(desk: Desk) -> None:
+        fast = desk.submit(desk.sign(), wait=order_service_pb2.WAIT_LEVEL_SEQUENCED)
+        slow = desk.submit(desk.sign())
+        chunk = await desk.chunk(0)
+        desk.sequence(chunk, 3)
+        (outcome,) = (await fast).outcomes
+        assert (outcome.state, outcome.n, outcome.batch) == (SEQUENCED, 3, 1)
+        assert not slow.done()
+        desk.execute(chunk, 3, *results(2))
+        assert (await slow).outcomes[0].state == EXECUTED
+
+    at_a_desk(test)
+
+
+def test_a_framer_that_is_gone_leaves_what_it_had_unknown_and_gets_nothing_more() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(desk.sign(), desk.sign(2))
+        await desk.chunk(1)
+        desk.sequence(desk.chunks[0], 5)
+        desk.submissions.framer_lost()
+        assert [outcome.state for outcome in (await call).outcomes] == [SEQUENCED, UNKNOWN]
+        with pytest.raises(errors.Refusal) as refused:
+            await desk.submit(desk.sign())
+        assert refused.value.reason == "UNAVAILABLE"
+        assert len(desk.chunks) == 2
+
+    at_a_desk(test)
+
+
+def test_what_could_not_be_written_to_the_framer_is_refused_and_not_unknown() -> None:
+    async def test(desk: Desk) -> None:
+        desk.has_framer = False
+        with pytest.raises(errors.Refusal) as refused:
+            await desk.submit(desk.sign())
+        assert refused.value.reason == "UNAVAILABLE"
+
+    at_a_desk(test)
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("name", ["TOO_FAST", "OVERLOADED", "UNAVAILABLE", "DRAINING", "CLOCK_SKEW"])
+def test_a_call_fails_only_if_all_its_batches_were_refused_for_one_reason(name: str) -> None:
+    async def test(desk: Desk) -> None:
+        reason = door_reason_pb2.DoorReason.Value(f"DOOR_REASON_{name}")
+        whole, mixed = desk.submit(desk.sign(), desk.sign()), desk.submit(desk.sign(2), desk.sign(1))
+        await desk.chunk(1)
+        one, two = desk.chunks
+        assert one.batches == 3
+        desk.submissions.take_refused(Refused([one.chunk], reason, "because", 70))
+        desk.execute(two, 1, BatchResult(1))
+        with pytest.raises(errors.Refusal) as refused:
+            await whole
+        assert refused.value.reason == name
+        assert errors.retry_after_ms(refused.value.status) == 70
+        executed, outcome = (await mixed).outcomes
+        assert executed.state == EXECUTED
+        assert (outcome.state, door_reason(outcome), outcome.retry_after_ms) == (REFUSED, name, 70)
+        assert outcome.executable_until_ms > 0
+
+    at_a_desk(test)
+
+
+def test_commands_under_way_are_bounded() -> None:
+    async def test(desk: Desk) -> None:
+        first = desk.submit(*(desk.sign() for _ in range(6)))
+        second = desk.submit(*(desk.sign() for _ in range(6)))
+        chunk = await desk.chunk(0)
+        assert chunk.batches == 10
+        desk.execute(chunk, 1, *results(10))
+        assert all(outcome.state == EXECUTED for outcome in (await first).outcomes)
+        assert [door_reason(outcome) for outcome in (await second).outcomes[4:]] == ["OVERLOADED"] * 2
+        assert desk.submissions.commands_under_way == 0
+
+    at_a_desk(test, commands_max=10)
+
+
+def test_a_process_that_ends_takes_nothing_new_and_answers_what_it_took() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(desk.sign())
+        chunk = await desk.chunk(0)
+        desk.submissions.is_draining = True
+        with pytest.raises(errors.Refusal) as refused:
+            await desk.submit(desk.sign())
+        assert refused.value.reason == "DRAINING"
+        assert not desk.submissions.is_idle
+        desk.execute(chunk, 1, BatchResult(1))
+        assert (await call).outcomes[0].state == EXECUTED
+        assert desk.submissions.is_idle
+
+    at_a_desk(test)
+
+
+# --- repetitions
+
+
+def test_repetitions_of_one_frame_read_it_once_and_have_the_outcome_of_the_first_time() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(desk.sign(), desk.sign(), desk.sign())
+        first = await desk.chunk(0)
+        rejected = CommandRejected(1, desk.account, 1, RejectReason.UNKNOWN_ORDER, 0, 1)
+        desk.execute(first, 7, BatchResult(1), rejected, BatchResult(2), BatchResult(3))
+        told = (await call).outcomes
+        again = desk.submit(desk.sign(), desk.sign(), desk.sign())
+        second = await desk.chunk(1)
+        desk.execute(second, 8, *(BatchResult(place, 0, 7, place) for place in (1, 2, 3)))
+        response = await again
+        assert desk.reads == 1
+        for outcome, before in zip(response.outcomes, told, strict=True):
+            assert outcome.repeated
+            outcome.repeated = False
+            assert outcome == before
+        assert [one.reason for one in response.explanations] == [event_pb2.REJECT_REASON_UNKNOWN_ORDER]
+
+    at_a_desk(test)
+
+
+def test_a_result_that_was_trimmed_before_it_was_read_is_asked_of_settlement() -> None:
+    async def test(desk: Desk) -> None:
+        desk.settled = order_service_pb2.GetOutcomeResponse(state=order_service_pb2.OUTCOME_STATE_EXECUTED)
+        desk.settled.outcome.n, desk.settled.outcome.batch = 3, 1
+        call = desk.submit(desk.sign())
+        chunk = await desk.chunk(0)
+        desk.sequence(chunk, 3)
+        desk.submissions.take_executed(Executed(1, 3, 0, 0, 0, b"", [Part(chunk.chunk, 1)]))
+        (outcome,) = (await call).outcomes
+        assert (outcome.state, outcome.n, outcome.repeated) == (EXECUTED, 3, False)
+        desk.settled = None
+        call = desk.submit(desk.sign())
+        chunk = await desk.chunk(1)
+        desk.sequence(chunk, 4)
+        desk.submissions.take_executed(Executed(1, 4, 0, 0, 0, b"", [Part(chunk.chunk, 1)]))
+        assert (await call).outcomes[0].state == SEQUENCED
+
+    at_a_desk(test)
+
+
+def test_frames_that_repetitions_ask_for_are_kept_in_bounded_memory() -> None:
+    async def test(desk: Desk) -> None:
+        for n in range(1, 21):
+            desk.frames[n] = encode(ExecutionFrame(FORMAT, n, 77, 1, bytes(32), bytes(32), (BatchResult(1),)))
+        cache = FrameCache(desk, 5 * len(desk.frames[1]))
+        for n in range(1, 21):
+            frame = await cache.get("s1", n)
+            assert frame is not None
+            assert frame.n == n
+        assert desk.reads == 20
+        for n in (20, 19, 18, 17):
+            await cache.get("s1", n)
+        assert desk.reads == 20
+        await asyncio.gather(*(cache.get("s1", 1) for _ in range(5)))
+        assert desk.reads == 21
+        assert await cache.get("s1", 99) is None
+
+    at_a_desk(test)
+
+
+# --- funds elsewhere
+
+
+def test_where_else_funds_are_is_told_only_if_it_is_known_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submissions_module, "ELSEWHERE_S_MAX", 0.05)
+
+    async def test(desk: Desk) -> None:
+        row = order_service_pb2.FundsElsewhere(account=desk.account, asset=2, shard=0, free_units=5)
+        desk.elsewhere = [row]
+        short = CommandRejected(1, desk.account, 1, RejectReason.INSUFFICIENT_FUNDS, 1, 0, 0, 9, 1, 2)
+        call = desk.submit(desk.sign())
+        desk.execute(await desk.chunk(0), 1, BatchResult(1), short)
+        assert list((await call).funds_elsewhere) == [row]
+
+        async def never(account: int, asset: int, shard: int) -> Sequence[order_service_pb2.FundsElsewhere]:
+            await asyncio.Event().wait()
+            return ()
+
+        monkeypatch.setattr(desk.submissions, "_elsewhere_of", never)
+        call = desk.submit(desk.sign())
+        desk.execute(await desk.chunk(1), 2, BatchResult(1), short)
+        response = await call
+        assert not response.funds_elsewhere
+        assert response.outcomes[0].state == EXECUTED
+
+    at_a_desk(test)
+
+
+def test_a_frame_that_cannot_be_read_leaves_its_senders_with_what_is_known() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(desk.sign())
+        chunk = await desk.chunk(0)
+        desk.sequence(chunk, 1)
+        desk.submissions.take_executed(Executed(1, 1, 0, 0, 0, b"\x08\x01\x10\x01\x99", [Part(chunk.chunk, 1)]))
+        assert (await call).outcomes[0].state == SEQUENCED
+
+    at_a_desk(test)
