@@ -1,5 +1,6 @@
 """`clob replay`: drives an engine with recorded order flow and compares its book with the recording."""
 
+import asyncio
 import json
 import sys
 import time
@@ -8,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import click
+import grpc
 
+from exchange.embedded.lobster_submit import SubmitError, submit_lobster
 from exchange.engine.choice import ENGINES, engine_named
 from exchange.flow.lobster import BookRow, LobsterError, LobsterPair, Message, seconds_text
 from exchange.flow.lobster_driver import DetourReason
@@ -39,22 +42,52 @@ def replay() -> None:
 @click.argument("orderbook", type=_FILE)
 @click.option("--levels", type=click.IntRange(min=1), help="Best levels to compare; without it, all that the file has.")
 @click.option("--engine", type=click.Choice(sorted(ENGINES)), default="reference", show_default=True)
+@click.option("--submit", is_flag=True, help="Send it through a running exchange instead, as signed orders.")
+@click.option("--traders", default="127.0.0.1:8080", show_default=True, help="With --submit: the traders' port.")
+@click.option(
+    "--address",
+    default="127.0.0.1:9090",
+    show_default=True,
+    envvar="CLOB_ADDRESS",
+    help="With --submit: the operators' port.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def lobster(messages: Path, orderbook: Path, levels: int | None, engine: str, as_json: bool) -> None:
+def lobster(
+    messages: Path,
+    orderbook: Path,
+    levels: int | None,
+    engine: str,
+    submit: bool,
+    traders: str,
+    address: str,
+    as_json: bool,
+) -> None:
     """Drive an engine with a LOBSTER pair and compare its book with the file's after every message.
 
     MESSAGES and ORDERBOOK are the two files of one download, .csv or .csv.gz.
 
+    With --submit the day goes through a running exchange: in a market and with accounts that it makes for itself, every
+    order signed on its own, and the book that is compared is folded from what the exchange publishes.
+
     Exit code 0: every row is equal; 1: one is not, or the engine did not do what the messages say; 2: the files cannot
-    be read.
+    be read, or the exchange does not answer.
     """
     try:
         pair = LobsterPair(messages, orderbook)
         progress = _Progress(pair.rows_total)
-        result = replay_lobster(engine_named(engine), pair, levels or pair.levels, progress.show)
+        if submit:
+            result = asyncio.run(submit_lobster(pair, levels or pair.levels, traders, address, progress.show))
+        else:
+            result = replay_lobster(engine_named(engine), pair, levels or pair.levels, progress.show)
         progress.clear()
-    except (LobsterError, LevelsError) as error:
+    except (LobsterError, LevelsError, SubmitError) as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_UNREADABLE)
+    except TimeoutError:
+        click.echo("Error: NO_ANSWER: the exchange did not answer in time; ask `clob doctor`", err=True)
+        sys.exit(EXIT_UNREADABLE)
+    except grpc.RpcError as error:
+        click.echo(f"Error: {traders}, {address}: {error.details()}", err=True)
         sys.exit(EXIT_UNREADABLE)
     if as_json:
         click.echo(json.dumps({"messages_file": str(messages), "orderbook_file": str(orderbook), **result.as_json()}))

@@ -114,6 +114,19 @@ REALISTIC: Final = Mix(
     open_orders_max=200,
     moves_one_in=64,
 )
+LIVELY: Final = Mix(
+    {
+        **REALISTIC.weights,
+        FlowKind.DEEP: 60,
+        FlowKind.CROSSING: 110,
+        FlowKind.MARKET: 60,
+        FlowKind.IOC: 80,
+        FlowKind.CANCEL: 200,
+    },
+    open_orders_max=200,
+    moves_one_in=64,
+)
+"""More takers, so that a fifth of the orders trade even where most markets see a handful of orders."""
 QUIET: Final = Mix({FlowKind.NEAR: 300, FlowKind.DEEP: 200, FlowKind.CANCEL: 450}, 1_000, 0)
 CROSSING: Final = Mix({FlowKind.NEAR: 400, FlowKind.CROSSING: 250, FlowKind.IOC: 250, FlowKind.CANCEL: 100}, 1_000, 0)
 SWEEPS: Final = Mix({FlowKind.NEAR: 600, FlowKind.DEEP: 200, FlowKind.SWEEP: 150, FlowKind.CANCEL: 50}, 1_000, 0)
@@ -250,11 +263,20 @@ class SeededFlow:
     """A flow from its first command on.
 
     Attributes:
-        assets, markets: what the flow trades; markets are numbered from 1, the busiest first.
+        assets, markets: what the flow trades; markets are numbered from `first_market`, the busiest first.
         accounts: who trades.
     """
 
-    def __init__(self, seed: int, markets: int, shard: int = 1, mix: Mix = REALISTIC) -> None:
+    def __init__(
+        self,
+        seed: int,
+        markets: int,
+        shard: int = 1,
+        mix: Mix = REALISTIC,
+        *,
+        first_market: int = 1,
+        accounts: int = ACCOUNTS,
+    ) -> None:
         """Start a flow.
 
         Args:
@@ -262,14 +284,19 @@ class SeededFlow:
             markets: how many; 1 .. MARKETS_MAX.
             shard: that the markets are in. It is part of order ids, which some commands name.
             mix: what the flow is made of.
+            first_market: number of the first one, so that flows of several shards fit beside one another.
+            accounts: how many trade, numbered from 1; at least ACCOUNTS_PER_MARKET.
         """
         assert 1 <= markets <= MARKETS_MAX
+        assert accounts >= ACCOUNTS_PER_MARKET
         self._dice = Dice(seed)
+        self._first_market = first_market
+        self._accounts = accounts
         self._mix = mix
         self._kinds = list(mix.weights)
         self._kind_sums = list(accumulate(mix.weights.values()))
         self._market_sums = list(accumulate(ZIPF_SCALE // rank for rank in range(1, markets + 1)))
-        self._books = [self._make_market(number, shard) for number in range(1, markets + 1)]
+        self._books = [self._make_market(first_market + place, shard) for place in range(markets)]
         self._by_order_id: dict[int, tuple[_Market, _Order]] = {}
         self._taker: tuple[_Market, _Order] | None = None
         self._number = 0
@@ -321,7 +348,7 @@ class SeededFlow:
                         0,
                         event.post_only,
                     )
-                    self._taker = self._by_order_id[event.order_id] = (self._books[event.market - 1], order)
+                    self._taker = self._by_order_id[event.order_id] = (self._books[event.market - self._first_market], order)
                 case OrderReplaced():
                     self._settle_taker()
                     book, order = self._by_order_id[event.order_id]
@@ -514,8 +541,8 @@ class SeededFlow:
             taker_fee_ppm=250,
             state=MarketState.OPEN,
         )
-        first = dice.below(ACCOUNTS)
-        accounts = tuple(1 + (first + place) % ACCOUNTS for place in range(ACCOUNTS_PER_MARKET))
+        first = dice.below(self._accounts)
+        accounts = tuple(1 + (first + place) % self._accounts for place in range(ACCOUNTS_PER_MARKET))
         return _Market(market, fair_ticks, accounts)
 
 

@@ -105,6 +105,14 @@ class Replay:
         """Commands that the engine was given per second of wall clock, reading and comparing included."""
         return self.commands * 1_000_000 // max(1, self.elapsed_us)
 
+    def fault(self, row: int, what: str) -> None:
+        """Note that the engine did not do what it was asked."""
+        self.faults += 1
+        if self.first_faults is None:
+            self.first_faults = []
+        if len(self.first_faults) < FAULTS_KEPT_MAX:
+            self.first_faults.append(Fault(row, what))
+
     def detours(self, reason: DetourReason) -> list[Detour]:
         """Return the executions that took a detour for this reason, in row order."""
         return [detour for detour in self.counts.detours if detour.reason is reason]
@@ -212,11 +220,7 @@ class _Session:
         return fills
 
     def _fault(self, row: Row, what: str) -> None:
-        self._result.faults += 1
-        if self._result.first_faults is None:
-            self._result.first_faults = []
-        if len(self._result.first_faults) < FAULTS_KEPT_MAX:
-            self._result.first_faults.append(Fault(row.number, what))
+        self._result.fault(row.number, what)
 
 
 def replay_lobster(
@@ -236,11 +240,7 @@ def replay_lobster(
         LevelsError: the book file has fewer levels.
         LobsterError: a row is malformed, or row 1 is not a book.
     """
-    if levels > pair.levels:
-        raise LevelsError(
-            f"TOO_MANY_LEVELS: {levels} levels are to be compared, {pair.book} has {pair.levels};"
-            f" give at most {pair.levels}"
-        )
+    check_levels(pair, levels)
     driver = LobsterDriver(MARKET, pair.levels)
     result = Replay(factory.name, levels, pair.levels, pair.rows_total, driver.counts)
     session = _Session(factory, result)
@@ -249,11 +249,20 @@ def replay_lobster(
         if row.number == 1:
             check_seed(pair.book, row)
         session.perform(row, driver.step(row))
-        _compare(result, row, session.depth(levels))
+        compare_book(result, row, session.depth(levels))
         if row.number % PROGRESS_ROWS == 0 or row.number == pair.rows_total:
             result.elapsed_us = (time.perf_counter_ns() - started_ns) // 1000
             on_progress(result, row.number)
     return result
+
+
+def check_levels(pair: LobsterPair, levels: int) -> None:
+    """Raise LevelsError if more levels are to be compared than the book file has."""
+    if levels > pair.levels:
+        raise LevelsError(
+            f"TOO_MANY_LEVELS: {levels} levels are to be compared, {pair.book} has {pair.levels};"
+            f" give at most {pair.levels}"
+        )
 
 
 def message_json(message: Message) -> dict[str, Any]:
@@ -268,7 +277,8 @@ def message_json(message: Message) -> dict[str, Any]:
     }
 
 
-def _compare(result: Replay, row: Row, engine: BookRow) -> None:
+def compare_book(result: Replay, row: Row, engine: BookRow) -> None:
+    """Note whether the book after a row, cut to the levels compared, is the file's."""
     file = BookRow(row.book.bids[: result.levels], row.book.asks[: result.levels])
     equal = engine == file
     if row.number > 1:
