@@ -24,6 +24,7 @@ PYTHON ?= $(shell \
 	done)
 
 DEMO_ARGS ?=
+UP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 VECTORS_ARGS ?=
@@ -35,7 +36,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: $(INSTALLED) ## trade order flow, real where there is some, from signed batches to audited balances (DEMO_ARGS="--orders 2000")
+demo: $(INSTALLED) ## run the whole exchange, send order flow through it, audit it (DEMO_ARGS="--orders 2000")
 	@$(BIN)/clob demo $(DEMO_ARGS)
 
 .PHONY: test
@@ -46,9 +47,17 @@ test: $(INSTALLED) ## run the tests, on all cores (PYTEST_ARGS="-k nonce")
 test-long: $(INSTALLED) ## run the tests that take minutes (SIZE=10 for ten times the cases)
 	@CLOB_TEST_SIZE=$(SIZE) $(BIN)/python -m pytest -n auto -m long $(PYTEST_ARGS)
 
+.PHONY: up
+up: $(INSTALLED) ## run the exchange until Ctrl-C (UP_ARGS="--data-dir DIR")
+	@$(BIN)/clob up $(UP_ARGS)
+
 .PHONY: bench
-bench: $(INSTALLED) ## measure commands per second on the reference engine (BENCH_ARGS)
-	@$(BIN)/python loadtest/bench_reference.py $(BENCH_ARGS)
+bench: $(INSTALLED) ## measure orders per second through all services, for a minute (BENCH_ARGS="--seconds 20")
+	@$(BIN)/python -m loadtest.bench_path $(BENCH_ARGS)
+
+.PHONY: bench-reference
+bench-reference: $(INSTALLED) ## measure commands per second on the reference engine alone (BENCH_ARGS)
+	@$(BIN)/python -m loadtest.bench_reference $(BENCH_ARGS)
 
 .PHONY: gen
 gen: $(INSTALLED) ## regenerate gen/ from proto/
