@@ -75,8 +75,8 @@ class BusServer:
         self.serves = False
         self._child = Child(
             "bus",
+            [str(server.program)],
             [
-                str(server.program),
                 *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
                 *("--dir", str(folder), "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
                 *(durable if durability is Durability.FSYNC else volatile),

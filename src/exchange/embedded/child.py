@@ -1,19 +1,19 @@
 """A child process: started, waited for until it serves, restarted when it dies, drained, and never left behind."""
 
 import asyncio
-import ctypes
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from exchange.embedded import leash
+
 _log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG: Final = 1
 STOP_S_MAX: Final = 30
 """Longest drain; then the child is killed, loudly."""
 
@@ -27,13 +27,22 @@ class Child:
 
     Attributes:
         name: for people, and of its log.
+        arguments: what it is told when it is started the next time.
         ready: what the line said that it printed when it served; empty until then.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        program: Sequence[str],
+        arguments: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
+        self.arguments = list(arguments)
         self.ready: dict[str, Any] = {}
-        self._command = list(command)
+        self._program = list(program)
         self._log = log
         self._env = dict(env) if env is not None else None
         self._process: asyncio.subprocess.Process | None = None
@@ -58,14 +67,15 @@ class Child:
         """Start the program."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command,
+                *(sys.executable, "-I", "-S", leash.__file__),
+                *self._program,
+                *self.arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **self._env} if self._env is not None else None,
                 # Its own process group: Ctrl-C at the terminal is for the parent, which drains children in order.
                 process_group=0,
-                preexec_fn=_die_with_parent,
             )
         self.ready = {}
 
@@ -132,7 +142,7 @@ class Child:
 
 def service(name: str, module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> Child:
     """Return one of our services as a child, run by this interpreter."""
-    return Child(name, [sys.executable, "-m", module, *arguments], log, env)
+    return Child(name, [sys.executable, "-m", module], arguments, log, env)
 
 
 async def _discard(stream: asyncio.StreamReader) -> None:
@@ -147,10 +157,3 @@ def _ready_line(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return said if isinstance(said, dict) and said.get("ready") is True else None
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the parent is gone, so that none outlives a parent that was killed (Linux)."""
-    prctl: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

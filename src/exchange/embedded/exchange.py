@@ -120,9 +120,15 @@ class EmbeddedExchange:
             "market-data", "exchange.marketdata.service", self._arguments("market-data", "matcher")
         )
         await _all(*matchers, market_data)
-        await self._start("ingress-verifier", "exchange.ingress.service", self._ingress_arguments())
+        await self._start(
+            "ingress-verifier",
+            "exchange.ingress.service",
+            self._ingress_arguments(self.options.listen_traders, self.options.listen_admin),
+        )
         ready = self.children["ingress-verifier"].ready
         self.traders, self.admin = ready["traders"], ready["admin"]
+        # One that is started again must answer where clients know it, also where the port was chosen by the system.
+        self.children["ingress-verifier"].arguments = self._ingress_arguments(self.traders, self.admin)
 
     async def start_bus(self) -> None:
         """Start a bus server of our own."""
@@ -237,10 +243,10 @@ class EmbeddedExchange:
             *("--shard", str(shard), "--engine", self.options.engine),
         ]
 
-    def _ingress_arguments(self) -> list[str]:
+    def _ingress_arguments(self, traders: str, admin: str) -> list[str]:
         return [
             *self._arguments("ingress-verifier", "ingress"),
-            *("--listen-traders", self.options.listen_traders, "--listen-admin", self.options.listen_admin),
+            *("--listen-traders", traders, "--listen-admin", admin),
             *("--workers", str(self.options.workers), "--session-secret", str(self.data.session_secret)),
             *("--admin-tokens", str(self.data.admin_tokens)),
         ]
