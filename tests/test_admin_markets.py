@@ -385,19 +385,25 @@ def test_markets_that_a_call_is_opening_are_left_to_it(exchange: AdminExchange) 
 def test_markets_that_a_call_has_opened_while_re_execution_was_behind_are_not_opened_again(
     exchange: AdminExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exchange.admin.desk.FRAME_ACTIONS_MAX", 1_024)
+    monkeypatch.setattr("exchange.admin.desk.FRAME_ACTIONS_MAX", 2_048)
     host = exchange.host
 
     async def compared_meanwhile() -> None:
         host.hold_facts(2)
         before = host.facts_held[2]
-        request = api.CreateMarketsRequest(markets=[a_market(f"M{place}", shard=2) for place in range(1_500)])
+        request = api.CreateMarketsRequest(markets=[a_market(f"M{place}", shard=2) for place in range(3_000)])
         creating = asyncio.create_task(exchange.call("CreateMarkets", request))
         while not host.logs[2]:
             await asyncio.sleep(0)
+        host.down.add(2)
         host.hold_facts(2)
         after_the_first_frame, host.facts_held[2] = host.facts_held[2], before
+        attempts = host.entered[2]
         comparing = asyncio.create_task(exchange.admin.reconciler.compare())
+        # By the time of two more attempts to enter the second frame the comparison waits for the first.
+        while host.entered[2] < attempts + 2:
+            await asyncio.sleep(0.001)
+        host.down.clear()
         await creating
         host.facts_held[2] = after_the_first_frame
         await host.changed()

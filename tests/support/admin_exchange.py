@@ -59,8 +59,8 @@ class AdminExchange:
         self.admin = self._runner.run(self._open())
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Return what a coroutine returns."""
-        return self._runner.run(work)
+        """Return what a coroutine returns, which it does within a minute."""
+        return self._runner.run(asyncio.wait_for(work, 60))
 
     async def call(self, method: str, request: Any) -> Any:
         """Make a call, from within the loop."""

@@ -45,7 +45,8 @@ WAITING_MAX: Final = 8_192
 SIGNED_ANEW_MAX: Final = 16
 """Most times that a job's operations are signed anew, because somebody else uses the role's numbers too."""
 FRAME_ACTIONS_MAX: Final = 4 * OPERATION_ACTIONS_MAX
-"""Most actions in a frame. A shard does nothing else while it executes one, and traders should not notice."""
+"""Most actions in a frame. A shard does nothing else while it executes one, and traders should not notice. A short
+operation and a full one fit in any case: what claims a name goes with what has it (`listing.ClaimedJob`)."""
 _FRAME_BYTES: Final = FRAME_BYTES_MAX - 65_536
 """Bytes of operations and requests in a frame; the rest is for what surrounds them."""
 _OPERATION_BYTES: Final = OPERATION_BYTES_MAX - 128

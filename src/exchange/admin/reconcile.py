@@ -228,7 +228,7 @@ class Reconciler:
         wanted, states = [], []
         for market in listed:
             book = there.get(market.market)
-            if book == market or market.market in self._busy or False:
+            if book == market or market.market in self._busy or (book is None and (is_creating or self._creating)):
                 continue
             if book is None or with_state(book, market.state) != market:
                 wanted.append(market.market)
