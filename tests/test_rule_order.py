@@ -1,4 +1,4 @@
-"""The first rule that is broken is the reason (ARCHITECTURE.md, section 4).
+"""The first rule that is broken is the reason (ARCHITECTURE.md, section 6).
 
 A ladder starts with something that breaks every rule at once. Each rung is the reason that is given and what is mended
 then, so a rung is reached only while all rules below it are still broken: one ladder compares all pairs of its rules.
