@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,7 @@ from exchange.domain.commands import Batch, CancelOrder
 from exchange.domain.control import Registration
 from exchange.domain.limits import OPERATION_ACTIONS_MAX
 from exchange.domain.markets import Asset
+from exchange.domain.rejects import RejectReason
 from exchange.domain.signing import SignedKind, key_id_of, signed_bytes
 from exchange.embedded.data_dir import open_data_dir
 from exchange.embedded.demo_flow import Source
@@ -177,7 +178,7 @@ class Demo:
                 admin_service_pb2.DefineAssetsRequest(request_id=secrets.token_bytes(16), assets=part),
                 timeout=CALL_S_MAX,
             )
-            _expect(all(not result.reason for result in answer.results), "an asset was refused", answer)
+            _expect_no_refusal("an asset", answer.results)
         return len(assets)
 
     async def _create_markets(self, admin: Any) -> int:
@@ -187,8 +188,7 @@ class Demo:
             admin_service_pb2.CreateMarketsRequest(request_id=secrets.token_bytes(16), markets=markets),
             timeout=CALL_S_MAX,
         )
-        refused = [result for result in answer.results if result.reason]
-        _expect(not refused, "a market was refused", refused[:1])
+        _expect_no_refusal("a market", answer.results)
         return len(markets)
 
     async def _register_traders(self, admin: Any) -> int:
@@ -229,8 +229,9 @@ class Demo:
                 request_id=secrets.token_bytes(16), deposits=part, wait_ms_max=30_000
             )
             answer = await admin.Deposit(request, timeout=CALL_S_MAX)
-            _expect(all(not result.reason for result in answer.results), "a deposit was refused", answer)
-            _expect(answer.arrived, "deposits did not arrive in 30 s", start)
+            _expect_no_refusal("a deposit", answer.results)
+            if not answer.arrived:
+                raise SetupError("SETUP: deposits did not arrive in 30 s; see the logs of the matchers")
         return len(deposits)
 
     # --- the flow ---------------------------------------------------------------------------------------------------
@@ -354,6 +355,8 @@ async def run_demo(
     return demo.report
 
 
-def _expect(holds: bool, what: str, answer: object) -> None:
-    if not holds:
-        raise SetupError(f"SETUP: {what}: {answer}")
+def _expect_no_refusal(what: str, results: Iterable[Any]) -> None:
+    refused = Counter(RejectReason(result.reason).name for result in results if result.reason)
+    if refused:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in refused.items())
+        raise SetupError(f"SETUP: {what} was refused: {counts}")

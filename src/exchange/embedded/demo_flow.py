@@ -24,6 +24,8 @@ LOBSTER_TAKERS: Final = 8
 LOBSTER_TRADERS: Final = range(1, LOBSTER_MAKERS + LOBSTER_TAKERS + 1)
 STOCK_FUNDS_UNITS: Final = 10**12
 DOLLAR_FUNDS_UNITS: Final = 10**16
+SEEDED_FUNDS_UNITS: Final = 10**14
+"""Of each asset for each seeded trader: no flow exhausts it, and what 10,000 traders deposit stays below 2^63."""
 DOLLAR_UNITS_PER_TICK: Final = 100
 """A tick of LOBSTER is 1/10,000 dollar, a unit of USD 1/1,000,000."""
 
@@ -183,7 +185,11 @@ def seeded_source(
             needed.update((sent.account, asset) for asset in assets_of[market])
         if asset := getattr(sent.command, "asset", 0):
             needed.add((sent.account, asset))
-    funding = [transfer for transfer in flow.funding() if (transfer.account, transfer.asset) in needed]
+    funding = [
+        Transfer(account, asset, SEEDED_FUNDS_UNITS)
+        for account, asset in sorted((owner.account, owner.asset) for owner in flow.funding())
+        if (account, asset) in needed
+    ]
     return Source(
         name=f"seeded flow, seed {seed}, {commands:,} commands, {markets:,} markets",
         shard=shard,
