@@ -1,6 +1,7 @@
 """The base of every value in the domain: frozen, compared by content, cheap to make."""
 
 from enum import IntEnum
+from functools import cache
 
 import msgspec
 
@@ -14,4 +15,9 @@ class Record(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 def known(kind: type[IntEnum], value: int) -> bool:
     """Return whether a number that came over the wire is one of the kind's."""
-    return value in kind.__members__.values()
+    return value in _numbers_of(kind)
+
+
+@cache
+def _numbers_of(kind: type[IntEnum]) -> frozenset[int]:
+    return frozenset(kind)

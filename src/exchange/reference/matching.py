@@ -78,12 +78,21 @@ class Floor:
         """Put an open order into its book; of what is held for it, release what resting does not need."""
         self.books[order.market].add(order)
         self.orders[order.order_id] = order
-        groups = self.orders_of.setdefault(order.account, SortedDict())
-        groups.setdefault((order.market, order.side), SortedDict())[order.order_id] = order
+        self._group(order)[order.order_id] = order
         self.open_orders[order.account] = self.open_orders.get(order.account, 0) + 1
         if order.client_order_id:
             self.by_client_order_id[order.account, order.client_order_id] = order
         self.adjust_hold(order)
+
+    def _group(self, order: Order) -> SortedDict[int, Order]:
+        """Return the open orders of the order's account in its market and on its side."""
+        groups = self.orders_of.get(order.account)
+        if groups is None:
+            groups = self.orders_of[order.account] = SortedDict()
+        group = groups.get((order.market, order.side))
+        if group is None:
+            group = groups[order.market, order.side] = SortedDict()
+        return group
 
     def leave(self, order: Order) -> None:
         """Take an order out of its book, with its hold unchanged."""

@@ -181,7 +181,11 @@ class MessageCodec:
                 if field.is_bool and item is not True:
                     raise _type_error(field, item)
                 out += field.prefix
-                _put_varint(out, item)
+                # Most numbers have one byte: no call for them (a sixth of the time of encoding).
+                if item <= 0x7F:
+                    out.append(item)
+                else:
+                    _put_varint(out, item)
             elif field.is_many or field.is_packed:
                 if type(item) is not tuple:
                     raise _type_error(field, item)
@@ -420,7 +424,10 @@ def _put_varint(out: bytearray, value: int) -> None:
 
 
 def _put_bytes(out: bytearray, data: bytes | bytearray) -> None:
-    _put_varint(out, len(data))
+    if len(data) <= 0x7F:
+        out.append(len(data))
+    else:
+        _put_varint(out, len(data))
     out += data
 
 
