@@ -27,6 +27,7 @@ class Child:
 
     Attributes:
         name: for people, and of its log.
+        niceness: how far it stands back where processes compete for processors.
         arguments: what it is told when it is started the next time.
         ready: what the line said that it printed when it served; empty until then.
     """
@@ -40,6 +41,7 @@ class Child:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
+        self.niceness = 0
         self.arguments = list(arguments)
         self.ready: dict[str, Any] = {}
         self._program = list(program)
@@ -67,7 +69,7 @@ class Child:
         """Start the program."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", leash.__file__),
+                *(sys.executable, "-I", "-S", leash.__file__, str(self.niceness)),
                 *self._program,
                 *self.arguments,
                 stdin=asyncio.subprocess.DEVNULL,

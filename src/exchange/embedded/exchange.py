@@ -20,6 +20,8 @@ STOPPED_EXIT: Final = 3
 """A process that stopped rather than guess ends with this; starting it again would change nothing."""
 RESTART_DELAYS_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
 """Wait before a child that died is started again; the last one counts from then on."""
+BESIDE_SETTLEMENT_NICENESS: Final = 5
+"""Where all share few processors, settlement goes first: what is executed must not pile up before it, in memory."""
 HEALTHY_S: Final = 30
 """A child that has served so long starts again without delay when it dies."""
 
@@ -188,6 +190,7 @@ class EmbeddedExchange:
 
     async def _start(self, name: str, module: str, arguments: list[str]) -> None:
         child = service(name, module, arguments, self._log_of(name), {"REDIS_ADDR": self.redis_addr})
+        child.niceness = 0 if name == "settlement-plane" else BESIDE_SETTLEMENT_NICENESS
         self.children[name] = child
         await _serve(child)
         self._watchers[name] = asyncio.create_task(self._watch(child), name=f"watch {name}")

@@ -1,7 +1,7 @@
 """A leash for children: asks the kernel for a SIGTERM when the parent is gone, then becomes the program (Linux).
 
-Run as a script, before the program. Doing it between fork and exec would run Python in a copy of a process that has
-threads. The standard library alone is imported, so that it costs 10 ms.
+Run as a script, with the child's niceness, before the program. Doing it between fork and exec would run Python in a copy
+of a process that has threads. The standard library alone is imported, so that it costs 10 ms.
 """
 
 import ctypes
@@ -17,7 +17,8 @@ def main() -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.execv(sys.argv[1], sys.argv[1:])
+    os.nice(int(sys.argv[1]))
+    os.execv(sys.argv[2], sys.argv[2:])
 
 
 if __name__ == "__main__":
