@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
+from aiohttp.http_exceptions import HttpProcessingError
 from pythonjsonlogger.json import JsonFormatter
 
 # What must not be there in the first place. This is the net below: private keys, passwords in URLs, bearer tokens.
@@ -21,6 +22,11 @@ def without_secrets(text: str) -> str:
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return whether a record is about us. aiohttp writes an error for every request that is no HTTP: a scanner's."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class LineFormatter(JsonFormatter):
@@ -59,6 +65,7 @@ def start_logging(kind: str, level: str, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
+    logging.getLogger("aiohttp.server").addFilter(_is_ours)
     # Their own account of every connection and request is ours to give, as metrics.
     for noisy in ("asyncio", "aiohttp.access", "aiohttp.server", "grpc"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -103,6 +103,7 @@ class OnePort:
         self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._names = itertools.count(1)
+        self._relayed: set[str] = set()
         self._per_host: Counter[str] = Counter()
         self._open = 0
         self.doors: set[_Door] = set()
@@ -167,6 +168,8 @@ class OnePort:
             door.abort()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=1)
+        for peer in list(self._relayed):
+            self.relay_ended(peer)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     # --- accepting --------------------------------------------------------------------------------------------------
@@ -267,9 +270,15 @@ class OnePort:
         """Connect a door with the gRPC server; the door reads nothing until it is."""
         self._spawn(self._connect(door))
 
+    def relay_ended(self, peer: str) -> None:
+        """Forget who was behind a relayed connection."""
+        self._relayed.discard(peer)
+        callers.forget(peer)
+
     async def _connect(self, door: "_Door") -> None:
         loop = asyncio.get_running_loop()
         name = str(self._directory / f"{next(self._names)}")
+        peer = f"unix:{name}"
         upstream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             upstream.setblocking(False)
@@ -279,12 +288,12 @@ class OnePort:
             finally:
                 # The name stays the socket's own; the file has done its work.
                 os.unlink(name)  # noqa: PTH108 - once per connection
-            peer = f"unix:{name}"
             callers.remember(peer, door.caller)
+            self._relayed.add(peer)
             await loop.create_unix_connection(lambda: _Upstream(door, peer), sock=upstream)
         except OSError as error:
             upstream.close()
-            callers.forget(f"unix:{name}")
+            self.relay_ended(peer)
             _LOG.warning("connection of %s to the gRPC server failed: %s", door.caller.address, error)
             door.abort()
 
@@ -421,6 +430,11 @@ class _Door(asyncio.Protocol):
             upstream.send_eof()
         self.resume_reading()
 
+    def relay_ended(self, peer: str) -> None:
+        """The gRPC server has closed its end."""
+        self._port.relay_ended(peer)
+        self.finish()
+
     # --- called by the relay ----------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
@@ -480,8 +494,7 @@ class _Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        callers.forget(self._peer)
-        self._door.finish()
+        self._door.relay_ended(self._peer)
 
     def data_received(self, data: bytes) -> None:
         self._door.send(data)

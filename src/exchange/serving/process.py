@@ -138,6 +138,7 @@ class Runtime(Generic[S]):
         self.ports: list[Port] = []
         self.exit_code = 0
         self.stopping = asyncio.Event()
+        self._is_heard = True
         self._shards: tuple[int, ...] = ()
         self._extra: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -348,20 +349,24 @@ class Runtime(Generic[S]):
         if tasks:
             await asyncio.wait(tasks, timeout=2.0)
 
+    async def announce(self) -> None:
+        """Tell the registry about the process; a bus that does not answer is no reason to end."""
+        try:
+            await self.bus.announce(self.record(), RECORD_TTL_MS)
+        except (BusUnavailable, BusRefusal) as error:
+            if self._is_heard:
+                _LOG.warning("the registry does not hear from this process: %s", error)
+            self._is_heard = False
+        else:
+            if not self._is_heard:
+                _LOG.info("the registry hears from this process again")
+            self._is_heard = True
+
     async def heartbeat(self) -> None:
         """Announce the process every second, and at once when something has changed."""
-        heard = True
         loop = asyncio.get_running_loop()
         while True:
-            try:
-                await self.bus.announce(self.record(), RECORD_TTL_MS)
-                if not heard:
-                    _LOG.info("the registry hears from this process again")
-                heard = True
-            except (BusUnavailable, BusRefusal) as error:
-                if heard:
-                    _LOG.warning("the registry does not hear from this process: %s", error)
-                heard = False
+            await self.announce()
             expected = loop.time() + _HEARTBEAT_S
             self._announce_now.clear()
             try:
@@ -515,6 +520,8 @@ class _Life(Generic[S]):
             await _open(port, None)
         if runtime.state is State.STARTING:
             await runtime.set_state(State.SERVING)
+        # Whoever reads the ready line may look for the process at once.
+        await runtime.announce()
         self._on_ready(runtime)
 
     async def _end(self) -> None:

@@ -22,7 +22,7 @@ def add_reflection(server: Any, services: Iterable[str]) -> None:
     both; the descriptor of v1, which tools ask for when they call it, is made from that of v1alpha.
     """
     _describe_v1()
-    servicer = _async.ReflectionServicer({*services, *NAMES})
+    servicer = _Servicer({*services, *NAMES})
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
@@ -30,6 +30,23 @@ def add_reflection(server: Any, services: Iterable[str]) -> None:
     )
     for name in NAMES:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {_METHOD: handler}),))
+
+
+class _Servicer(_async.ReflectionServicer):  # type: ignore[misc]
+    """Finds methods by name, too, as `grpcurl describe clob.v1.OrderService.Submit` asks for them."""
+
+    def _file_containing_symbol(self, request: Any, fully_qualified_name: str) -> Any:
+        # protobuf's pool knows every symbol but methods.
+        answer = super()._file_containing_symbol(request, fully_qualified_name)
+        service, _, method = fully_qualified_name.rpartition(".")
+        if answer.HasField("error_response") and service:
+            try:
+                found = self._pool.FindServiceByName(service)
+            except KeyError:
+                return answer
+            if method in found.methods_by_name:
+                answer = super()._file_containing_symbol(request, service)
+        return answer
 
 
 def _describe_v1() -> None:
