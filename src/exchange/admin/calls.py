@@ -11,7 +11,7 @@ from exchange.admin.desk import Desk
 from exchange.admin.executed import Logged, Outcome, logged_operations, logged_request
 from exchange.admin.names import attempt_name, made_key_name
 from exchange.admin.port import Host, NotInLogError
-from exchange.admin.refusals import AdminRefusal, refuse_field
+from exchange.admin.refusals import AdminRefusal, refuse_field, refused_by_shard
 from exchange.domain.limits import REQUEST_ID_BYTES
 from exchange.domain.operations import Operation, OperatorAction, OperatorRole
 from exchange.domain.rejects import RejectReason
@@ -85,7 +85,9 @@ class Calls:
         """Do as `once` does; what the shard refuses is the error of the call."""
         answer = await self.once(role, (action,), request_id, time_)
         for reason in answer.outcome.refusals().values():
-            raise AdminRefusal(reason, f"{what}: shard 0 refused it in entry {answer.outcome.n}; nothing was changed")
+            raise refused_by_shard(
+                reason, f"{what}: shard 0 refused it in entry {answer.outcome.n}; nothing was changed"
+            )
         return answer
 
     async def answer_of(self, request_id: bytes) -> tuple[bytes, Logged | None]:
@@ -135,7 +137,7 @@ def reused(request_id: bytes) -> AdminRefusal:
 def refused_whole(outcome: Outcome, shard: int) -> AdminRefusal:
     """Return the refusal of a call whose operation the shard did not apply."""
     reason = RejectReason(outcome.reason)
-    return AdminRefusal(reason, f"shard {shard} refused the operation in entry {outcome.n}: {reason.name}")
+    return refused_by_shard(reason, f"shard {shard} refused the operation in entry {outcome.n}")
 
 
 def request_id_of(given: bytes, *, required: bool = False) -> bytes:

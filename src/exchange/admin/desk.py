@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 from clob.v1.door_reason_pb2 import DoorReason
 from exchange.admin.executed import Outcome, operation_outcomes, request_outcomes
 from exchange.admin.port import Executed, Host, NotExecutedYet
-from exchange.admin.refusals import AdminRefusal, unavailable
+from exchange.admin.refusals import AdminRefusal, refused_by_shard, unavailable
 from exchange.config.environment import Environment
 from exchange.domain.control import ControlRequest
 from exchange.domain.limits import (
@@ -198,7 +198,7 @@ class Desk:
         assert job.outcome is not None
         if job.outcome.reason and shard != CONTROL_SHARD:
             reason = RejectReason(job.outcome.reason)
-            raise AdminRefusal(reason, f"shard {shard} refused the operation in entry {job.outcome.n}: {reason.name}")
+            raise refused_by_shard(reason, f"shard {shard} refused the operation in entry {job.outcome.n}")
         return job.outcome
 
     async def do(self, shard: int, job: Job, wait_s: float) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 from exchange.admin.desk import Desk, Part, in_parts
 from exchange.admin.executed import Outcome
 from exchange.admin.port import Host, NotExecutedYet
-from exchange.admin.refusals import AdminRefusal, unavailable
+from exchange.admin.refusals import AdminRefusal, refused_by_shard, unavailable
 from exchange.domain.events import KeyRevoked
 from exchange.domain.frames import ExecutionFrame
 from exchange.domain.limits import REQUEST_ID_BYTES
@@ -75,7 +75,7 @@ class ManyActions:
         """Take what became of an operation."""
         if outcome.reason:
             reason = RejectReason(outcome.reason)
-            raise AdminRefusal(reason, f"an operation was refused as a whole in entry {outcome.n}: {reason.name}")
+            raise refused_by_shard(reason, f"an operation was refused as a whole in entry {outcome.n}")
         del self._left[id(part)]
         for place, reason in outcome.refusals().items():
             self.refusals[self._first[id(part)] + place - 1] = reason

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from clob.v1.door_reason_pb2 import DoorReason
+from exchange.domain.explanations import EXPLANATIONS
 from exchange.domain.rejects import RejectReason
 
 
@@ -40,6 +41,11 @@ class AdminRefusal(Exception):  # noqa: N818 - an outcome, not an error
 
     def __str__(self) -> str:
         return f"{self.name}: {self.detail}"
+
+
+def refused_by_shard(reason: RejectReason, what: str) -> AdminRefusal:
+    """Return the refusal of a call that a shard refused: what became of it, then the rule and the way out."""
+    return AdminRefusal(reason, f"{what}. {EXPLANATIONS[reason]}")
 
 
 def unavailable(detail: str, retry_after_ms: int = 1_000) -> AdminRefusal:

@@ -16,7 +16,7 @@ from exchange.admin.names import made_key_name, starting_funds_name
 from exchange.admin.pages import page_size_of, place_of, token_of
 from exchange.admin.port import Host
 from exchange.admin.reconcile import Reconciler
-from exchange.admin.refusals import AdminRefusal, refuse_field
+from exchange.admin.refusals import AdminRefusal, refuse_field, refused_by_shard
 from exchange.domain.control import (
     ControlRequest,
     OpenAccount,
@@ -83,7 +83,9 @@ class UserCalls:
                     seed = b""
             elif outcome.reason:
                 reason = RejectReason(outcome.reason)
-                raise AdminRefusal(reason, f"shard 0 refused the registration in entry {outcome.n}; no user was made")
+                raise refused_by_shard(
+                    reason, f"shard 0 refused the registration in entry {outcome.n}; no user was made"
+                )
         response = api.CreateUserResponse(
             user_id=_event(outcome, "user_created").user_created.user,
             account_id=_event(outcome, "account_opened").account_opened.account,

@@ -25,6 +25,7 @@ from exchange.client.sessions import Sessions
 from exchange.client.streaming import SubmitStream
 from exchange.client.transport import Backoff, Tls, Transport
 from exchange.domain.commands import Command, OrderType, SelfTradePrevention, Side, TimeInForce
+from exchange.domain.events import AccountOpened
 from exchange.domain.limits import BATCH_COMMANDS_MAX
 from exchange.domain.markets import Asset, Market
 
@@ -356,7 +357,10 @@ class AsyncClient:
 
     async def open_account(self) -> Result:
         """Open another account; its number is in the result's AccountOpened event."""
-        return await self._one(instruct.open_account(await self.user()))
+        result = await self._one(instruct.open_account(await self.user()))
+        # The session that is open was told the accounts of before.
+        self._sessions.opened(event.account for event in result.events if isinstance(event, AccountOpened))
+        return result
 
     async def submit(
         self,

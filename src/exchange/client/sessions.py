@@ -1,6 +1,7 @@
 """The session that private reads need: opened when first needed, renewed before it ends."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from clob.v1 import account_service_pb2 as account_pb2
@@ -48,6 +49,10 @@ class Sessions:
         """Forget a token with which a call was refused."""
         if token == self._token:
             self._token = ""
+
+    def opened(self, accounts: Iterable[int]) -> None:
+        """Take in accounts that the user has opened."""
+        self.accounts = tuple(sorted({*self.accounts, *accounts}))
 
     async def call(self, call: Any, request: Any) -> Any:
         """Return the answer of a private read, made again while that may help and under a new session if need be."""
