@@ -1,6 +1,6 @@
 """A leash for children: asks the kernel for a SIGTERM when the parent is gone, then becomes the program (Linux).
 
-Run as a script, with the child's niceness, before the program. Doing it between fork and exec would run Python in a copy
+Run as a script, with the niceness of the child, before the program. Between fork and exec it would run in a copy
 of a process that has threads. The standard library alone is imported, so that it costs 10 ms.
 """
 

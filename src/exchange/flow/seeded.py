@@ -348,7 +348,8 @@ class SeededFlow:
                         0,
                         event.post_only,
                     )
-                    self._taker = self._by_order_id[event.order_id] = (self._books[event.market - self._first_market], order)
+                    book = self._books[event.market - self._first_market]
+                    self._taker = self._by_order_id[event.order_id] = (book, order)
                 case OrderReplaced():
                     self._settle_taker()
                     book, order = self._by_order_id[event.order_id]
