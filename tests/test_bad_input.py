@@ -5,6 +5,8 @@ import json
 import secrets
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -970,8 +972,10 @@ def test_each_deposit_that_cannot_be_is_refused_on_its_own(desk: Desk) -> None:
     request = admin_service_pb2.DepositRequest(
         request_id=secrets.token_bytes(16), deposits=[row for row, _ in rows], wait_ms_max=1_000
     )
-    results = desk.admin.Deposit(request, timeout=CALL_S_MAX).results
-    assert [result.reason for result in results] == [reason for _, reason in rows]
+    answer = desk.admin.Deposit(request, timeout=CALL_S_MAX)
+    assert [result.reason for result in answer.results] == [reason for _, reason in rows]
+    assert {row.reason for row in answer.explanations} == {reason for _, reason in rows if reason}
+    assert all(row.text for row in answer.explanations)
 
 
 def test_operators_calls_that_cannot_be_have_their_reasons(desk: Desk) -> None:
@@ -1272,3 +1276,10 @@ def test_a_method_that_does_not_exist_is_said_to_be_unknown(desk: Desk) -> None:
 
 def test_after_all_of_it_no_money_is_lost_and_the_exchange_trades(desk: Desk) -> None:
     desk.audit_and_trade()
+
+
+def test_http_on_the_traders_port_is_told_where_to_go(desk: Desk) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://{desk.hosted.exchange.traders}/users", data=b"", timeout=CALL_S_MAX)
+    assert refused.value.code == 404
+    assert "operators' port" in json.loads(refused.value.read())["error"]["message"]

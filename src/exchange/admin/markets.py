@@ -11,7 +11,7 @@ from exchange.admin.listing import AssetPlanner, ClaimedJob, MarketPlanner, Plan
 from exchange.admin.names import body_digest, part_name
 from exchange.admin.port import NotInLogError
 from exchange.admin.reconcile import ManyActions, Reconciler, run_all
-from exchange.admin.refusals import refuse_field
+from exchange.admin.refusals import explain, refuse_field
 from exchange.domain.limits import OPERATION_ACTIONS_MAX
 from exchange.domain.markets import Asset, LotRule, Market, MarketState, TickRule
 from exchange.domain.operations import OperatorAction, OperatorRole, SetMarketState
@@ -48,6 +48,7 @@ class MarketCalls:
         for place, asset in enumerate(assets, 1):
             reason = refusals.get(place)
             response.results.add(asset=asset.asset if reason else next(defined), reason=_wire(reason))
+        explain(response)
         return response
 
     async def create_markets(self, request: api.CreateMarketsRequest, time_: Time) -> api.CreateMarketsResponse:
@@ -81,6 +82,7 @@ class MarketCalls:
         refused = await self._reconciler.open_missing(listed, time_.left_s)
         for number, reason in refused.items():
             response.results[listed[number]].reason = _wire(reason)
+        explain(response)
         return response
 
     async def set_market_state(self, request: api.SetMarketStateRequest, time_: Time) -> api.SetMarketStateResponse:
@@ -112,6 +114,7 @@ class MarketCalls:
             response.results.add(
                 market=number, shard=listed.shard if listed else 0, reason=_wire(_StateAnswer.told(reason))
             )
+        explain(response)
         return response
 
     async def _change_states(self, request: api.SetMarketStateRequest, time_: Time) -> dict[int, RejectReason]:

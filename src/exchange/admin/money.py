@@ -10,7 +10,7 @@ from exchange.admin.calls import Calls, Time, check_count, request_id_of
 from exchange.admin.executed import Outcome
 from exchange.admin.pages import page_size_of, place_of, token_of
 from exchange.admin.port import Host
-from exchange.admin.refusals import AdminRefusal, refuse_field, unavailable
+from exchange.admin.refusals import AdminRefusal, explain, refuse_field, unavailable
 from exchange.domain.limits import OPERATION_ACTIONS_MAX
 from exchange.domain.operations import CloseWithdrawal, Deposit, OperatorRole
 from exchange.domain.rejects import RejectReason
@@ -67,6 +67,7 @@ class MoneyCalls:
         for place, _ in enumerate(deposits, 1):
             response.results.add(reason=refusals.get(place, 0))
         response.arrived = await arrived(self._host, answer.outcome, min(wait_ms / 1000, time_.left_s))
+        explain(response)
         return response
 
     async def list_transfers(self, request: api.ListTransfersRequest) -> api.ListTransfersResponse:

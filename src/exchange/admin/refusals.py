@@ -1,7 +1,7 @@
 """What admin says no with: an exception that becomes the error of the call."""
 
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from clob.v1.door_reason_pb2 import DoorReason
 from exchange.domain.explanations import EXPLANATIONS
@@ -46,6 +46,12 @@ class AdminRefusal(Exception):  # noqa: N818 - an outcome, not an error
 def refused_by_shard(reason: RejectReason, what: str) -> AdminRefusal:
     """Return the refusal of a call that a shard refused: what became of it, then the rule and the way out."""
     return AdminRefusal(reason, f"{what}. {EXPLANATIONS[reason]}")
+
+
+def explain(response: Any) -> None:
+    """Give a response about many things a sentence for each reason that occurs among its results."""
+    for reason in sorted({result.reason for result in response.results if result.reason}):
+        response.explanations.add(reason=reason, text=EXPLANATIONS[RejectReason(reason)])
 
 
 def unavailable(detail: str, retry_after_ms: int = 1_000) -> AdminRefusal:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from aiohttp import web
 from prometheus_client import Gauge
 
 from clob.v1 import order_service_pb2, position_pb2, process_service_pb2
@@ -63,7 +64,7 @@ class Worker(Service):
             peers=runtime.peers,
             stream_messages_max=settings.stream_messages_max,
         )
-        port = runtime.add_port("traders", settings.listen_traders, reuse_port=True)
+        port = runtime.add_port("traders", settings.listen_traders, app=_no_http(), reuse_port=True)
         self._traders.add_to(port)
         runtime.evidence = self._evidence
         counts = Gauge(
@@ -149,3 +150,25 @@ class Worker(Service):
 async def build(runtime: Runtime[IngressSettings]) -> Worker:
     """Return the service of a worker process."""
     return Worker(runtime)
+
+
+def _no_http() -> web.Application:
+    """Return what answers HTTP/1.1 on the traders' port: where to go instead."""
+
+    async def answer(request: web.Request) -> web.Response:
+        message = (
+            f"NOT_FOUND: {request.method} {request.path}: this port speaks gRPC with traders; HTTP and JSON are on the "
+            "operators' port, 9090 by default"
+        )
+        error: dict[str, object] = {
+            "code": "NOT_FOUND",
+            "reason": "NOT_FOUND",
+            "message": message,
+            "fields": {},
+            "retry_after_ms": None,
+        }
+        return web.json_response({"error": error}, status=404)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    return app

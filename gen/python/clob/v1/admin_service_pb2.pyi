@@ -3,6 +3,7 @@ from clob.v1 import event_pb2 as _event_pb2
 from clob.v1 import market_pb2 as _market_pb2
 from clob.v1 import matching_service_pb2 as _matching_service_pb2
 from clob.v1 import operation_pb2 as _operation_pb2
+from clob.v1 import outcome_pb2 as _outcome_pb2
 from clob.v1 import settlement_service_pb2 as _settlement_service_pb2
 from clob.v1 import state_pb2 as _state_pb2
 from clob.v1 import withdrawal_pb2 as _withdrawal_pb2
@@ -212,14 +213,16 @@ class AssetResult(_message.Message):
     def __init__(self, asset: _Optional[int] = ..., reason: _Optional[_Union[_event_pb2.RejectReason, str]] = ...) -> None: ...
 
 class DefineAssetsResponse(_message.Message):
-    __slots__ = ("results", "control_n", "repeated")
+    __slots__ = ("results", "control_n", "repeated", "explanations")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     CONTROL_N_FIELD_NUMBER: _ClassVar[int]
     REPEATED_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[AssetResult]
     control_n: int
     repeated: bool
-    def __init__(self, results: _Optional[_Iterable[_Union[AssetResult, _Mapping]]] = ..., control_n: _Optional[int] = ..., repeated: _Optional[bool] = ...) -> None: ...
+    explanations: _containers.RepeatedCompositeFieldContainer[_outcome_pb2.Explanation]
+    def __init__(self, results: _Optional[_Iterable[_Union[AssetResult, _Mapping]]] = ..., control_n: _Optional[int] = ..., repeated: _Optional[bool] = ..., explanations: _Optional[_Iterable[_Union[_outcome_pb2.Explanation, _Mapping]]] = ...) -> None: ...
 
 class CreateMarketsRequest(_message.Message):
     __slots__ = ("request_id", "markets")
@@ -240,14 +243,16 @@ class MarketResult(_message.Message):
     def __init__(self, market: _Optional[int] = ..., shard: _Optional[int] = ..., reason: _Optional[_Union[_event_pb2.RejectReason, str]] = ...) -> None: ...
 
 class CreateMarketsResponse(_message.Message):
-    __slots__ = ("results", "control_n", "repeated")
+    __slots__ = ("results", "control_n", "repeated", "explanations")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     CONTROL_N_FIELD_NUMBER: _ClassVar[int]
     REPEATED_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[MarketResult]
     control_n: int
     repeated: bool
-    def __init__(self, results: _Optional[_Iterable[_Union[MarketResult, _Mapping]]] = ..., control_n: _Optional[int] = ..., repeated: _Optional[bool] = ...) -> None: ...
+    explanations: _containers.RepeatedCompositeFieldContainer[_outcome_pb2.Explanation]
+    def __init__(self, results: _Optional[_Iterable[_Union[MarketResult, _Mapping]]] = ..., control_n: _Optional[int] = ..., repeated: _Optional[bool] = ..., explanations: _Optional[_Iterable[_Union[_outcome_pb2.Explanation, _Mapping]]] = ...) -> None: ...
 
 class SetMarketStateRequest(_message.Message):
     __slots__ = ("request_id", "markets", "state", "effective_us")
@@ -262,12 +267,14 @@ class SetMarketStateRequest(_message.Message):
     def __init__(self, request_id: _Optional[bytes] = ..., markets: _Optional[_Iterable[int]] = ..., state: _Optional[_Union[_market_pb2.MarketState, str]] = ..., effective_us: _Optional[int] = ...) -> None: ...
 
 class SetMarketStateResponse(_message.Message):
-    __slots__ = ("results", "repeated")
+    __slots__ = ("results", "repeated", "explanations")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     REPEATED_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[MarketResult]
     repeated: bool
-    def __init__(self, results: _Optional[_Iterable[_Union[MarketResult, _Mapping]]] = ..., repeated: _Optional[bool] = ...) -> None: ...
+    explanations: _containers.RepeatedCompositeFieldContainer[_outcome_pb2.Explanation]
+    def __init__(self, results: _Optional[_Iterable[_Union[MarketResult, _Mapping]]] = ..., repeated: _Optional[bool] = ..., explanations: _Optional[_Iterable[_Union[_outcome_pb2.Explanation, _Mapping]]] = ...) -> None: ...
 
 class DepositRequest(_message.Message):
     __slots__ = ("request_id", "deposits", "wait_ms_max")
@@ -286,16 +293,18 @@ class DepositResult(_message.Message):
     def __init__(self, reason: _Optional[_Union[_event_pb2.RejectReason, str]] = ...) -> None: ...
 
 class DepositResponse(_message.Message):
-    __slots__ = ("results", "control_n", "arrived", "repeated")
+    __slots__ = ("results", "control_n", "arrived", "repeated", "explanations")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     CONTROL_N_FIELD_NUMBER: _ClassVar[int]
     ARRIVED_FIELD_NUMBER: _ClassVar[int]
     REPEATED_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[DepositResult]
     control_n: int
     arrived: bool
     repeated: bool
-    def __init__(self, results: _Optional[_Iterable[_Union[DepositResult, _Mapping]]] = ..., control_n: _Optional[int] = ..., arrived: _Optional[bool] = ..., repeated: _Optional[bool] = ...) -> None: ...
+    explanations: _containers.RepeatedCompositeFieldContainer[_outcome_pb2.Explanation]
+    def __init__(self, results: _Optional[_Iterable[_Union[DepositResult, _Mapping]]] = ..., control_n: _Optional[int] = ..., arrived: _Optional[bool] = ..., repeated: _Optional[bool] = ..., explanations: _Optional[_Iterable[_Union[_outcome_pb2.Explanation, _Mapping]]] = ...) -> None: ...
 
 class ListTransfersRequest(_message.Message):
     __slots__ = ("account", "page_size", "page_token")
