@@ -117,6 +117,7 @@ class LobsterSubmit:
         self._rows: deque[_Open] = deque()
         self._open_of: dict[int, _Open] = {}
         self._moved = asyncio.Event()
+        self._has_snapshot = asyncio.Event()
         self._deltas: asyncio.Queue[market_data_service_pb2.BookDelta] = asyncio.Queue()
         self._book = PublishedBook()
         self._sent = 0
@@ -144,6 +145,11 @@ class LobsterSubmit:
         tally = Tally()
         sender = FlowSender(traders, exchange.environment, {market.market: market}, tally)
         reading = asyncio.create_task(self._read_feed(feed))
+        # A snapshot that came after the first order would already have what later rows are compared with.
+        async with asyncio.timeout(CALL_S_MAX):
+            await asyncio.wait(
+                (reading, asyncio.create_task(self._has_snapshot.wait())), return_when=asyncio.FIRST_COMPLETED
+            )
         sending = asyncio.create_task(
             sender.send(market.shard, self._orders(driver), lambda batches: None, self._take_outcome)
         )
@@ -277,6 +283,8 @@ class LobsterSubmit:
         async for message in feed:
             for snapshot in message.snapshots:
                 self._book.load(snapshot)
+                if not snapshot.more:
+                    self._has_snapshot.set()
             for delta in message.deltas:
                 self._deltas.put_nowait(delta)
         raise SubmitError("FEED_ENDED: the book's stream ended before the replay did")
