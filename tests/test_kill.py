@@ -1,17 +1,21 @@
 """Any one process is killed under load and comes back: nothing acknowledged is lost, nothing doubled, all balanced."""
 
 import asyncio
+import json
+import sys
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from clob.v1 import frame_pb2, order_service_pb2, order_service_pb2_grpc
 from exchange.bus.client import AsyncBus
 from exchange.config.environment import Durability
 from exchange.embedded.data_dir import DataDir
-from exchange.embedded.exchange import EmbeddedExchange
-from tests.support.running import Stubborn, data_dir, new_trader, running_exchange, settle_and_audit
+from exchange.embedded.exchange import EmbeddedExchange, Options
+from tests.support.running import ENVIRONMENT, Stubborn, data_dir, new_trader, running_exchange, settle_and_audit
+from tests.support.servers import KINDS, program_of
 
 BEFORE, AFTER = 25, 25
 """Orders acknowledged before the kill, and after it."""
@@ -37,8 +41,8 @@ async def accepted_in_log(exchange: EmbeddedExchange, shard: int) -> dict[int, l
     return found
 
 
-async def kill_under_load(data: DataDir, name: str) -> None:
-    async with running_exchange(data) as exchange:
+async def kill_under_load(data: DataDir, name: str, bus_server: Path | None = None) -> None:
+    async with running_exchange(data, bus_server) as exchange:
         trader = Stubborn(exchange, await new_trader(exchange))
         stop = asyncio.Event()
         running = asyncio.create_task(trader.run(stop))
@@ -62,8 +66,9 @@ def test_a_service_that_is_killed_under_load_loses_nothing(name: str, tmp_path: 
     asyncio.run(kill_under_load(data_dir(tmp_path), name))
 
 
-def test_a_bus_that_is_killed_under_load_loses_nothing_with_fsync(tmp_path: Path) -> None:
-    asyncio.run(kill_under_load(data_dir(tmp_path, Durability.FSYNC), "bus"))
+@pytest.mark.parametrize("server", KINDS)
+def test_a_bus_that_is_killed_under_load_loses_nothing_with_fsync(server: str, tmp_path: Path) -> None:
+    asyncio.run(kill_under_load(data_dir(tmp_path, Durability.FSYNC), "bus", Path(program_of(server))))
 
 
 async def stop_and_start(data: DataDir) -> None:
@@ -79,13 +84,52 @@ async def stop_and_start(data: DataDir) -> None:
         log = await accepted_in_log(exchange, trader.shard)
         assert log == {number: [place] for number, place in first.items()}
         again = Stubborn(exchange, trader.trader)
-        await again._send(1_000_000)
+        await again.send(1_000_000)
         assert (await settle_and_audit(exchange)).passed
 
 
 @pytest.mark.parametrize("durability", list(Durability))
 def test_an_exchange_that_was_stopped_goes_on_where_it_was(durability: Durability, tmp_path: Path) -> None:
     asyncio.run(stop_and_start(data_dir(tmp_path, durability)))
+
+
+async def kill_the_supervisor(data: DataDir) -> None:
+    """Run `clob up` as a user does, kill it, and start it again in the same folder."""
+    command = [
+        *(
+            sys.executable,
+            "-c",
+            "from exchange.cli.main import main; main()",
+            "up",
+            "--json",
+            "--data-dir",
+            str(data.root),
+        ),
+        *("--environment", ENVIRONMENT, "--listen-traders", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"),
+    ]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    said = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+    family = psutil.Process(process.pid).children(recursive=True)
+    exchange = EmbeddedExchange(data, Options())
+    exchange.traders, exchange.admin = said["traders"], said["admin"]
+    trader = Stubborn(exchange, await new_trader(exchange))
+    for number in range(1, BEFORE + 1):
+        await trader.send(number)
+    process.kill()
+    await process.wait()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, 40)
+    assert not alive, "a child outlived its supervisor"
+    async with running_exchange(data) as again:
+        log = await accepted_in_log(again, trader.shard)
+        assert log == {number: [place] for number, place in trader.outcomes.items()}
+        assert (await settle_and_audit(again)).passed
+
+
+def test_a_supervisor_that_is_killed_takes_all_with_it_and_loses_nothing(tmp_path: Path) -> None:
+    asyncio.run(kill_the_supervisor(data_dir(tmp_path)))
 
 
 async def lose_the_bus(data: DataDir) -> None:

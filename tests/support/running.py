@@ -85,7 +85,7 @@ class Stubborn:
         number = 0
         while not stop.is_set():
             number += 1
-            await self._send(number)
+            await self.send(number)
 
     async def reach(self, acknowledged: int, seconds_max: float = 60) -> None:
         """Wait until so many orders are acknowledged."""
@@ -93,7 +93,7 @@ class Stubborn:
             while len(self.outcomes) < acknowledged:
                 await asyncio.sleep(0.01)
 
-    async def _send(self, number: int) -> None:
+    async def send(self, number: int) -> None:
         side, price = (Side.BUY, 900_000) if number % 2 else (Side.SELL, 1_100_000)
         order = PlaceOrder(
             self.market, side, OrderType.LIMIT, price_ticks=price, quantity_lots=1, client_order_id=number

@@ -1,6 +1,7 @@
 """The bus server of an embedded exchange: the one that REDIS_ADDR names, or a Valkey or Redis of our own."""
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from exchange.bus.client import AsyncBus
 from exchange.bus.errors import BusUnavailable
 from exchange.config.environment import Durability
 from exchange.embedded.child import Child
+
+_log = logging.getLogger(__name__)
 
 SOCKET_PATH_BYTES_MAX: Final = 100
 """Unix socket paths have room for 107 bytes."""
@@ -68,9 +71,10 @@ class BusServer:
             self._scratch = tempfile.TemporaryDirectory(prefix="clob-bus-")
             socket = Path(self._scratch.name) / "bus.sock"
         self.address = f"unix://{socket}"
-        # In memory mode a clean stop writes one snapshot, so that the exchange goes on where it was.
+        # In memory mode a stop writes a snapshot, so that the exchange goes on where it was: also when this process is
+        # killed, which is one of ours, and the leash sends the bus a SIGTERM.
         durable = ["--appendonly", "yes", "--appendfsync", "always"]
-        volatile = ["--appendonly", "no"]
+        volatile = ["--appendonly", "no", "--shutdown-on-sigterm", "save"]
         self.name = "bus"
         self.serves = False
         self._child = Child(
@@ -127,7 +131,8 @@ class BusServer:
             bus = AsyncBus.connect(self.address)
             try:
                 await bus.shut_down(save=True)
-            except BusUnavailable:
+            except BusUnavailable as error:
+                _log.error("the bus did not save on request: %s; it is told to end, which makes it try again", error)
                 await self._child.stop()
             else:
                 await self._child.wait()

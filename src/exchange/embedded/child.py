@@ -69,7 +69,7 @@ class Child:
         """Start the program."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", leash.__file__, str(self.niceness)),
+                *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(self.niceness)),
                 *self._program,
                 *self.arguments,
                 stdin=asyncio.subprocess.DEVNULL,

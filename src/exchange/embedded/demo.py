@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import psutil
 
 from clob.v1 import (
     admin_service_pb2,
@@ -47,6 +48,7 @@ REGISTRATIONS_IN_FLIGHT: Final = 64
 DEPOSITS_PER_CALL: Final = 1_000
 CALL_S_MAX: Final = 120
 SENDER: Final = "this process: signs and counts"
+LEFT_BEHIND_S_MAX: Final = 2
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
@@ -349,9 +351,10 @@ async def run_demo(
         demo = Demo(exchange, sources, traders, say)
         demo.report.setup_s["start of all processes"] = time.monotonic() - started
         await demo.run()
-        pids = {running.name: running.pid for running in exchange.running()}
+        family = psutil.Process().children(recursive=True)
         say("draining")
-    demo.report.left_behind = [f"{name} (pid {pid})" for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]
+    _, left = psutil.wait_procs(family, timeout=LEFT_BEHIND_S_MAX)
+    demo.report.left_behind = [f"pid {process.pid}" for process in left]
     return demo.report
 
 
