@@ -657,6 +657,38 @@ def test_a_call_that_is_wrong_fails(exchange: MiniExchange, alice: User) -> None
         with_client(exchange, alice, work)
 
 
+@pytest.mark.parametrize("first", ["", "unknown", "refuse"])
+def test_a_later_call_that_fails_for_good_does_not_hide_what_became_of_the_earlier_ones(
+    exchange: MiniExchange, alice: User, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.client.batches.REQUEST_COMMANDS_MAX", 2)
+    exchange.faults.extend([first, "reject"])
+
+    async def work(client: AsyncClient) -> tuple[list[Result], int]:
+        results = await client.submit([order(), order(), order()], commands_per_signature=1)
+        return results, len((await client.open_orders()).orders)
+
+    (*earlier, later), open_orders = with_client(exchange, alice, work)
+    assert {one.status for one in earlier} == {Status.REFUSED if first == "refuse" else Status.RESTING}
+    assert (later.status, later.reason) == (Status.REFUSED, "INVALID_FIELD")
+    assert "wait: 9 is no WaitLevel" in later.detail
+    assert open_orders == (0 if first == "refuse" else 2)
+
+
+def test_a_call_that_fails_for_good_before_anything_is_known_fails_as_a_whole(
+    exchange: MiniExchange, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exchange.client.batches.REQUEST_COMMANDS_MAX", 1)
+    exchange.faults.extend(["draining", "reject"])
+
+    async def work(client: AsyncClient) -> None:
+        with pytest.raises(ClientError, match="INVALID_FIELD"):
+            await client.submit([order(), order()], commands_per_signature=1)
+        assert (await client.open_orders()).orders == ()
+
+    with_client(exchange, alice, work)
+
+
 def test_the_same_batch_sent_again_is_executed_once(exchange: MiniExchange, alice: User) -> None:
     async def work(client: AsyncClient) -> None:
         batches = await client.sign([order()])

@@ -9,7 +9,7 @@ import pytest
 from clob.v1 import door_reason_pb2 as reasons
 from exchange.bus.client import AsyncBus, Reconnected
 from exchange.bus.entries import CommitFrame, ExecutionsEntry, Head, Ingested, Stamp
-from exchange.bus.errors import BusReason, BusRefusal, BusUnavailable
+from exchange.bus.errors import UNDECIDED, BusReason, BusRefusal, BusUnavailable
 from exchange.bus.keys import BusKeys, SealedFrame, check_mac
 from exchange.domain.commands import SignedBatch
 from exchange.domain.events import BatchResult
@@ -301,9 +301,10 @@ def test_a_refusal_is_told_and_uses_no_counter_up() -> None:
     on_a_bench(test)
 
 
-def test_a_server_that_is_not_approved_does_not_say_what_became_of_an_earlier_attempt() -> None:
+@pytest.mark.parametrize("reason", sorted(UNDECIDED))
+def test_a_server_that_is_not_approved_does_not_say_what_became_of_an_earlier_attempt(reason: BusReason) -> None:
     async def test(bench: Bench) -> None:
-        bench.bus.script = [BusUnavailable("restarted"), BusRefusal(BusReason.NOT_APPROVED, "another run id")]
+        bench.bus.script = [BusUnavailable("restarted"), BusRefusal(reason, "another run id")]
         bench.framer.offer(1, chunk(1, 11))
         await bench.sequenced(1)
         assert not bench.heard.of(Refused)

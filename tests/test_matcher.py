@@ -1,10 +1,12 @@
 """market-matcher as a command, over its real port: its shard, its answers, its ends."""
 
+import asyncio
 import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import grpc
 import msgspec
@@ -21,13 +23,17 @@ from clob.v1.event_pb2 import (
     REJECT_REASON_WRONG_SHARD,
 )
 from clob.v1.process_service_pb2_grpc import ProcessServiceStub
-from exchange.bus.keys import BusKey
+from exchange.bus.client import AsyncBus
+from exchange.bus.entries import Ingested
+from exchange.bus.errors import UNDECIDED, BusReason, BusRefusal, BusUnavailable
+from exchange.bus.keys import BusKey, SealedFrame
 from exchange.config.environment import Durability, Environment
 from exchange.domain.commands import Batch, Command, Side, SignedBatch
 from exchange.domain.markets import MarketState
-from exchange.domain.operations import OperatorRole, SetMarketState
+from exchange.domain.operations import OperatorRole, SetMarketState, SignedOperation
 from exchange.domain.signing import SignedKind, signed_bytes
 from exchange.local.control_venue import KeyPair
+from exchange.matcher.entrance import Entrance
 from exchange.matcher.markets import MarketsError, describe, parse_markets, ranges, resolve, resolve_shard
 from exchange.matcher.service import main
 from exchange.reference.signing import sign
@@ -422,6 +428,43 @@ def test_a_shard_that_takes_nothing_says_so_and_what_is_not_known_is_called_so(
     stage.bus.command("CLIENT", "UNPAUSE")
     [outcome] = stub.Match(matching_service_pb2.MatchRequest(shard=1, batches=[raw(late)]), timeout=20).batches
     assert outcome.state == outcome_pb2.SEND_STATE_EXECUTED
+
+
+class ScriptedBus:
+    """A bus that refuses frames as a test says, and sequences the rest."""
+
+    def __init__(self, *script: Exception) -> None:
+        self.script = list(script)
+        self.sealed: list[SealedFrame] = []
+
+    async def ingest(self, tag: str, sealed: SealedFrame) -> Ingested:
+        self.sealed.append(sealed)
+        if self.script:
+            raise self.script.pop(0)
+        return Ingested(7, 1, 0, False)
+
+
+def enter_through(bus: ScriptedBus) -> Ingested:
+    entrance = Entrance(cast(AsyncBus, bus), 1, "tag", BusKey("local", bytes(32)))
+    return asyncio.run(entrance.enter((), (SignedOperation(b"payload", bytes(64)),), 1, 0))
+
+
+@pytest.mark.parametrize("reason", sorted(UNDECIDED))
+def test_a_frame_that_may_have_been_heard_is_not_called_refused_by_a_server_that_does_not_know(
+    reason: BusReason,
+) -> None:
+    bus = ScriptedBus(BusUnavailable("restarted"), BusRefusal(reason, "another server"))
+    assert enter_through(bus).n == 7
+    assert len(bus.sealed) == 3
+    assert len({sealed.digest for sealed in bus.sealed}) == 1
+
+
+@pytest.mark.parametrize("reason", [*sorted(UNDECIDED), BusReason.STOPPED])
+def test_a_frame_that_nobody_can_have_heard_is_refused(reason: BusReason) -> None:
+    bus = ScriptedBus(BusRefusal(reason, "not now"))
+    with pytest.raises(BusRefusal, match=reason):
+        enter_through(bus)
+    assert len(bus.sealed) == 1
 
 
 # --- WhatIf -----------------------------------------------------------------------------------------------------------

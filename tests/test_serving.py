@@ -1240,6 +1240,25 @@ def test_a_log_line_is_json_without_secrets() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("token clobtk_" + "0f" * 32 + " of ops", "token clobtk_*** of ops"),
+        ("clobsk_" + "0f" * 32, "clobsk_***"),
+        ("redis://me:pa/ss@wo:rd@host:6379/0 is gone", "redis://me:***@host:6379/0 is gone"),
+        ("redis://:word@host", "redis://:***@host"),
+        ('rediss://me:wo"rd@host', "rediss://me:***@host"),
+        ("unix:///run/bus.sock?db=1&password=wo@rd/x&x=1", "unix:///run/bus.sock?db=1&password=***&x=1"),
+        ("redis://host:6379/?password=word", "redis://host:6379/?password=***"),
+        ("http://host:6379/ and ops@host", "http://host:6379/ and ops@host"),
+    ],
+)
+def test_secrets_are_hidden_in_every_form(text: str, shown: str) -> None:
+    record = logging.makeLogRecord({"name": "x", "msg": text, "contact": "ops@host"})
+    line = json.loads(LineFormatter("market-matcher").format(record))
+    assert (line["message"], line["contact"]) == (shown, "ops@host")
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
     yield

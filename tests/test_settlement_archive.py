@@ -1,7 +1,11 @@
 """The archive: what it gives back is what was put in, whatever a crash has left of its end."""
 
-from collections.abc import Iterator
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,7 @@ from exchange.domain.commands import PlaceOrder, Side
 from exchange.domain.operations import Transfer
 from exchange.engine.choice import engine_named
 from exchange.local.venue import Venue
+from exchange.settlement import archive as archive_module
 from exchange.settlement.archive import Archive, Archived, ArchiveError, Place
 from exchange.settlement.frames import Named, names_in
 from tests.support.markets import ALICE, BASE, BOB, QUOTE, UNBANDED
@@ -181,3 +186,78 @@ def test_durable_archive_keeps_the_same_bytes(tmp_path: Path, logged: list[Archi
     archive = filled(tmp_path, logged, is_durable=True)
     assert list(archive.read_range(1, RECORDS)) == logged
     archive.close()
+
+
+# --- readers in other threads ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def before_each_line(then: Callable[[], None]) -> Iterator[None]:
+    """Do something before each line that the archive's module runs, as another thread could."""
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != archive_module.__file__:
+            return None
+        if event == "line":
+            then()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def test_reader_sees_only_whole_entries_at_each_step_of_the_writer(tmp_path: Path, logged: list[Archived]) -> None:
+    archive = open_archive(tmp_path)
+    seen: list[int] = []
+    done = 0
+
+    def look() -> None:
+        # What was appended before is there with its names; the entry of now is there whole, or not at all.
+        last_n = archive.last_n
+        assert done <= last_n <= done + 1
+        assert list(archive.read_range(1, RECORDS)) == logged[:last_n]
+        assert archive.first_n == 1
+        for named in names_of(logged[:last_n]):
+            assert Place(named.n, named.batch) in archive.places(named.key_id, named.nonce)
+        seen.append(last_n)
+
+    for entry in logged:
+        with before_each_line(look):
+            archive.append([entry], names_of([entry]))
+        done += 1
+    assert set(seen) >= set(range(RECORDS))
+    assert len(list(archive.folder.glob("*.index"))) == 2
+    archive.close()
+
+
+@pytest.mark.parametrize("question", ["places", "read_range"])
+def test_segment_that_is_closed_at_any_step_of_a_reader_is_not_missed(
+    tmp_path: Path, logged: list[Archived], question: str
+) -> None:
+    named = names_of(logged)[0]
+    closed_at: set[int] = set()
+    for step in range(1, 1_000):
+        archive = filled(tmp_path / str(step), logged[:5])
+        lines = 0
+
+        def close_segment(archive: Archive = archive, step: int = step) -> None:
+            nonlocal lines
+            lines += 1
+            if lines == step:
+                archive.append(logged[5:6], names_of(logged[5:6]))
+                assert len(list(archive.folder.glob("*.index"))) == 1
+                closed_at.add(step)
+
+        with before_each_line(close_segment):
+            if question == "places":
+                assert set(archive.places(named.key_id, named.nonce)) == {Place(named.n, named.batch)}
+            else:
+                assert list(archive.read_range(1, 5)) == logged[:5]
+        archive.close()
+        if lines < step:
+            break
+    assert len(closed_at) > 5

@@ -1,13 +1,17 @@
 """Links on their way, approval of servers, outcomes, samples: the decisions of settlement, without bus or threads."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from clob.v1 import frame_pb2
-from exchange.bus.entries import Head, Limits
+from clob.v1 import frame_pb2, order_service_pb2, process_service_pb2
+from exchange.bus.entries import ExecutionsEntry, Head, Limits, OrdersEntry, Stamp
+from exchange.bus.registry import RECORD_TTL_MS, ProcessRecord
 from exchange.control.view import ControlView
 from exchange.domain.commands import Batch, PlaceOrder, Side
 from exchange.domain.limits import FRAME_LINKS_MAX, LINK_DIGESTS_MAX, LINK_TRANSFERS_MAX
@@ -16,13 +20,20 @@ from exchange.domain.rejects import RejectReason
 from exchange.engine.choice import engine_named
 from exchange.local.control_venue import ControlVenue
 from exchange.local.venue import Venue
+from exchange.serving.errors import Refusal, reason_of
+from exchange.settlement import outcome_service
 from exchange.settlement.approval import Claim, Tail, judge
+from exchange.settlement.approver import Approver, ShardNews
+from exchange.settlement.archive import Archive, Archived
 from exchange.settlement.database import Database, DatabaseError
+from exchange.settlement.frames import names_in
 from exchange.settlement.ledger import Ledger, LinkAnswer
 from exchange.settlement.links import LinksInTransit
+from exchange.settlement.outcome_service import LOOKS_MAX, OutcomeServicer
 from exchange.settlement.outcomes import cut_operation, cut_outcome, find_batches
 from exchange.settlement.signatures import KeyHistory, Sample, Sampler
 from exchange.wire.messages import decode
+from tests.support.bus_venue import environment_named
 from tests.support.markets import ALICE, BASE, BOB, QUOTE, UNBANDED
 
 REFERENCE = engine_named("reference")
@@ -178,6 +189,150 @@ def test_streams_that_do_not_fit_their_head_are_not_approved() -> None:
     assert "one too many" in judge(tail(12, 10, faults=("one too many",)), []).loss
 
 
+NOW_US = 10**15
+MATCHER, INGRESS = "matcher:1", "ingress:1"
+
+
+class Others:
+    """A bus that has nothing of a shard, and the other processes of its registry.
+
+    Attributes:
+        records: by address.
+        known: last ingested position that a process answers with; None: it knows nothing; none here: no answer.
+        decided: what was done to the shard.
+        waits: how often the approver gave processes time to register.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.records: dict[str, ProcessRecord] = {}
+        self.known: dict[str, int | None] = {}
+        self.decided: list[str] = []
+        self.waits = 0
+        self.head_now: Head | None = None
+        self.approver = Approver(
+            self,  # type: ignore[arg-type]
+            environment_named("local"),
+            SimpleNamespace(positions=lambda _: []),  # type: ignore[arg-type]
+            self,  # type: ignore[arg-type]
+            self._own_claims,
+            lambda: "plane:1",
+            limits=Limits(),
+            wait_s=7,
+        )
+        self.register("plane:1", shards=(0,))
+        monkeypatch.setattr("exchange.settlement.approver.asyncio.sleep", self._sleep)
+
+    def register(self, address: str, state: str = "SERVING", shards: tuple[int, ...] = (), age_ms: int = 0) -> None:
+        self.records[address] = ProcessRecord("x", address, state, shards, seen_us=NOW_US - age_ms * 1000)
+
+    def look(self) -> ShardNews:
+        return asyncio.run(self.approver.look(1, "s1"))
+
+    async def _own_claims(self, shard: int) -> list[Claim]:
+        return []
+
+    async def _sleep(self, _: float) -> None:
+        self.waits += 1
+
+    # as the bus
+    async def head(self, tag: str) -> Head | None:
+        return self.head_now
+
+    async def server(self) -> Any:
+        return SimpleNamespace(run_id="now")
+
+    async def time_us(self) -> int:
+        return NOW_US
+
+    async def initialise(self, *_: Any) -> None:
+        self.decided.append("initialise")
+
+    async def approve(self, *_: Any) -> None:
+        self.decided.append("approve")
+
+    async def stop(self, tag: str, message: str) -> None:
+        self.decided.append(message)
+
+    # as the peers
+    async def processes(self, *, fresh: bool) -> list[ProcessRecord]:
+        assert fresh
+        return list(self.records.values())
+
+    def headers(self, record: ProcessRecord) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def channel(self, record: ProcessRecord) -> Any:
+        async def ask(request: bytes, **_: Any) -> bytes:
+            if record.address not in self.known:
+                raise TimeoutError
+            answer = process_service_pb2.GetEvidenceResponse()
+            ingested_n = self.known[record.address]
+            if ingested_n is not None:
+                answer.shards.add(shard=1, ingested_n=ingested_n)
+            return answer.SerializeToString()
+
+        return SimpleNamespace(unary_unary=lambda method: ask)
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> Others:
+    return Others(monkeypatch)
+
+
+def test_first_start_of_a_shard_waits_for_nobody(others: Others) -> None:
+    others.register(INGRESS)
+    others.known[INGRESS] = 0
+    others.look()
+    assert (others.decided, others.waits) == (["initialise", "approve"], 0)
+
+
+def test_nothing_is_decided_while_a_process_that_is_registered_has_not_answered(others: Others) -> None:
+    others.register(MATCHER, shards=(1,))
+    others.known[MATCHER] = None
+    others.register(INGRESS)
+    assert others.look() == ShardNews(False, "")
+    assert others.decided == []
+    others.known[INGRESS] = 5
+    others.look()
+    assert "missing are positions 1 .. 5" in others.decided[-1]
+
+
+def test_process_that_left_the_registry_drains_or_ended_is_not_waited_for(others: Others) -> None:
+    others.register(INGRESS)
+    others.look()
+    assert others.decided == []
+    del others.records[INGRESS]
+    others.register("drains", "DRAINING")
+    others.register("ended", "STOPPED", age_ms=RECORD_TTL_MS + 1)
+    others.register("stopped and here", "STOPPED", age_ms=500)
+    others.look()
+    assert others.decided == []
+    others.known["stopped and here"] = None
+    others.look()
+    assert others.decided == ["initialise", "approve"]
+
+
+def test_entries_that_only_other_processes_know_are_missed_of_a_shard_that_is_unknown_here(others: Others) -> None:
+    others.register(INGRESS)
+    others.known[INGRESS] = 2
+    others.look()
+    assert "missing are positions 1 .. 2" in others.decided[-1]
+    assert others.waits == 1
+
+
+def test_shard_that_is_served_or_was_approved_before_is_not_taken_for_new(others: Others) -> None:
+    others.register(MATCHER, shards=(1,))
+    others.known[MATCHER] = None
+    others.look()
+    assert others.waits == 1
+    del others.records[MATCHER]
+    others.head_now = head(2, 2)._replace(run_id="now")
+    assert others.look().is_approved
+    others.head_now = None  # started again, without what it had, the registry included
+    others.look()
+    assert others.waits == 2
+
+
 # --- outcomes -------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +376,73 @@ def test_outcome_of_an_operation_ends_where_the_next_part_begins() -> None:
     assert outcome is not None
     assert [event.WhichOneof("event") for event in outcome.events] == ["operation_result", "market_defined"]
     assert cut_operation(frame_pb2.ExecutionFrame.FromString(venue.frames[-1]), 1) is None
+
+
+class Trimming:
+    """A bus, and a settler that has settled, archived and trimmed everything right after the first look at it."""
+
+    def __init__(self, venue: Venue, archive: Archive, *, settles: bool) -> None:
+        self.looks = 0
+        self._archive = archive
+        self._settles = settles
+        self._entries = [
+            Archived(
+                OrdersEntry(entry.n, entry.t_us, entry.order_frame, bytes(32), "ingress", entry.n, 0),
+                ExecutionsEntry(entry.n, frame, Stamp(1, 2, 3, entry.n, 0, 4)),
+            )
+            for entry, frame in zip(venue.entries, venue.frames, strict=True)
+        ]
+        self._now_us = venue.now_us
+        self.progress = {1: SimpleNamespace(n=0, t_us=0)}
+
+    def archive(self, shard: int) -> Archive:
+        return self._archive
+
+    def settlement(self, shard: int) -> None:
+        return None
+
+    async def time_us(self) -> int:
+        return self._now_us + 10**12
+
+    async def head(self, tag: str) -> Head:
+        return head(len(self._entries), len(self._entries))._replace(run_id="now")
+
+    async def orders_range(self, tag: str, first_n: int, last_n: int) -> list[OrdersEntry]:
+        self.looks += 1
+        if self._settles and self._archive.last_n == 0:
+            self._archive.append(self._entries, [name for one in self._entries for name in names_in(*one)])
+            self.progress = {1: SimpleNamespace(n=self._archive.last_n, t_us=self._now_us)}
+        return []
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_batch_that_is_trimmed_during_the_look_up_is_never_said_to_be_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settles: bool
+) -> None:
+    monkeypatch.setattr(outcome_service, "LOOK_AGAIN_S", 0)
+    venue = traded()
+    signed = venue.batch(BOB, PlaceOrder(UNBANDED.market, Side.BUY, 1, price_ticks=110, quantity_lots=3))
+    venue.enter(signed)
+    batch = decode(Batch, signed.payload)
+    request = order_service_pb2.GetOutcomeRequest(
+        key_id=signed.key_id, shard=1, nonce=batch.nonce, valid_until_ms=batch.valid_until_ms
+    )
+    archive = Archive(tmp_path, 1, is_durable=False)
+    both: Any = Trimming(venue, archive, settles=settles)
+    follower: Any = SimpleNamespace(view=SimpleNamespace(shards={1: "s1"}, keys={}))
+    servicer = OutcomeServicer(both, environment_named("local"), follower, both)
+    asked = servicer.GetOutcome(request, SimpleNamespace(invocation_metadata=lambda: ()))
+    if settles:
+        answer = asyncio.run(asked)
+        assert answer.state == order_service_pb2.OUTCOME_STATE_EXECUTED
+        assert answer.outcome.n == len(venue.entries)
+        assert both.looks == 1
+    else:
+        with pytest.raises(Refusal) as refusal:
+            asyncio.run(asked)
+        assert reason_of(refusal.value.status) == "UNAVAILABLE"
+        assert both.looks == LOOKS_MAX
+    archive.close()
 
 
 # --- samples --------------------------------------------------------------------------------------------------------

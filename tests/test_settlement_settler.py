@@ -1,18 +1,20 @@
 """The settler on a real bus: what it settles, what stops it, and that a crash anywhere changes nothing."""
 
 import contextlib
+import errno
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from exchange.bus.client import Bus
-from exchange.bus.entries import CommitFrame, Stamp
+from exchange.bus.entries import CommitFrame, ExecutionsEntry, OrdersEntry, Stamp
+from exchange.bus.errors import BusUnavailable
 from exchange.bus.keys import BusKey, BusKeys, seal
-from exchange.domain.commands import PlaceOrder, ReleaseFunds, RequestWithdrawal, Side
+from exchange.domain.commands import PlaceOrder, ReleaseFunds, RequestWithdrawal, Side, SignedBatch
 from exchange.domain.events import FundsSent
 from exchange.domain.frames import FORMAT, ExecutionFrame, OrderFrame
 from exchange.domain.markets import Asset
@@ -23,14 +25,21 @@ from exchange.domain.operations import (
     Deposit,
     OperatorRole,
 )
+from exchange.domain.signing import SignedKind, signed_bytes
 from exchange.engine.choice import engine_named
 from exchange.engine.port import RawEntry
+from exchange.local.venue import Venue
+from exchange.reference.signing import sign
+from exchange.settlement import settler as settler_module
+from exchange.settlement.archive import Archive, Archived
 from exchange.settlement.checkpointing import CheckpointPolicy
 from exchange.settlement.database import Database
 from exchange.settlement.money import add_up
-from exchange.settlement.settler import Round, Settler, SettlerSettings
+from exchange.settlement.settler import READ_FRAMES, Round, Settler, SettlerSettings
+from exchange.settlement.shard import control_n_max
 from exchange.wire.hashing import chain_hash
 from exchange.wire.messages import decode, encode
+from tests.support import bus_venue
 from tests.support.bus_venue import INGRESS, KEY, BusExchange
 from tests.support.markets import BASE, QUOTE
 from tests.support.markets import UNBANDED as BOOK
@@ -319,6 +328,144 @@ def test_clean_end_leaves_a_checkpoint_at_the_settled_position(exchange: BusExch
     assert [exchange.store.positions(shard)[0] for shard in (0, 1, 2)] == [
         last_n(exchange, shard) for shard in (0, 1, 2)
     ]
+
+
+# --- shard 0 under the others ---------------------------------------------------------------------------------------
+
+
+def trade_under_newest_key(exchange: BusExchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register a key; have it sign a batch in shard 1, in a frame that says under which position it was verified."""
+    account, key = exchange.new_user("late")
+    exchange.deposit(account, QUOTE, 10)
+    venue, control_n = exchange.shards[1].venue, last_n(exchange, 0)
+    assert isinstance(venue, Venue)
+
+    def frame_under_keys(
+        format_: int, ingress: bytes, counter: int, ingress_time_us: int, _: int, batches: tuple[SignedBatch, ...]
+    ) -> OrderFrame:
+        return OrderFrame(format_, ingress, counter, ingress_time_us, control_n, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bus_venue, "OrderFrame", lambda *fields: frame_under_keys(*fields[:6]))
+        venue.now_us = time.time_ns() // 1000
+        payload = venue.batch(account, ReleaseFunds(QUOTE, 1)).payload
+        signature = sign(key.seed, signed_bytes(SignedKind.BATCH, exchange.environment.name, payload))
+        exchange.shards[1].enter(SignedBatch(key.key_id, payload, signature))
+
+
+def test_frame_under_keys_that_are_more_than_one_read_ahead_is_settled_and_so_it_is_after_a_crash(
+    exchange: BusExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with settling(exchange, tmp_path, verify_one_in=1) as running:
+        all_settled(exchange, running)
+    saved = (tmp_path / "settlement.db").read_bytes()
+    for number in range(READ_FRAMES + 1):
+        exchange.new_user(f"user {number}")
+    trade_under_newest_key(exchange, monkeypatch)
+    with settling(exchange, tmp_path, verify_one_in=1) as running:
+        all_settled(exchange, running)
+    # Between archive and database, the archive has it all.
+    for leftover in tmp_path.glob("settlement.db*"):
+        leftover.unlink()
+    (tmp_path / "settlement.db").write_bytes(saved)
+    with settling(exchange, tmp_path, verify_one_in=1) as running:
+        all_settled(exchange, running)
+
+
+def test_bus_that_does_not_answer_for_shard_0_makes_the_others_wait_and_nothing_is_executed_twice(
+    exchange: BusExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with settling(exchange, tmp_path, verify_one_in=1) as running:
+        all_settled(exchange, running)
+    trade_under_newest_key(exchange, monkeypatch)
+    read, failures = Bus.read_executions, [1]
+
+    def flaky(
+        bus: Bus, positions: Mapping[str, int], count: int, block_ms: int | None = None
+    ) -> dict[str, list[ExecutionsEntry]]:
+        if set(positions) == {"s0"} and failures:
+            failures.pop()
+            raise BusUnavailable("no answer")
+        found = read(bus, positions, count, block_ms)
+        # Until then, what is new in shard 0 comes after the others were read.
+        return {tag: entries for tag, entries in found.items() if tag != "s0" or not failures}
+
+    monkeypatch.setattr(Bus, "read_executions", flaky)
+    with settling(exchange, tmp_path, verify_one_in=1) as running:
+        all_settled(exchange, running)
+    assert not failures
+
+
+def test_frame_that_nobody_can_read_names_no_position_of_shard_0() -> None:
+    orders = OrdersEntry(1, 1, b"\xff", b"", "", 0, 0)
+    assert control_n_max([Archived(orders, ExecutionsEntry(1, b"", Stamp(1, 1, 1, 0, 0, 0)))]) == 0
+
+
+# --- disks ----------------------------------------------------------------------------------------------------------
+
+
+def test_full_disk_under_an_archive_stops_its_shard_which_goes_on_from_there_when_there_is_room(
+    exchange: BusExchange, tmp_path: Path
+) -> None:
+    alice, bob = funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        n = last_n(exchange, 1)
+        archive = running.settler.archive(1)
+        assert archive is not None
+        archive.close()
+        archive._file = Path("/dev/full").open("ab")  # noqa: SIM115 - the archive closes it
+        trade(exchange, alice, bob)
+        why = running.stopped(1)
+        assert why.startswith(f"ARCHIVE_WRITE: shard 1, entry {n + 1}: ")
+        assert str(archive.folder) in why
+        assert "make room" in why
+        exchange.shards[2].trade(alice, ReleaseFunds(QUOTE, 1))
+        running.settled(2, last_n(exchange, 2))
+    assert not running.settler.fatal
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+
+
+def test_evidence_that_cannot_be_written_is_said_and_stops_no_other_shard(
+    exchange: BusExchange, tmp_path: Path
+) -> None:
+    alice, _ = funded(exchange)
+    (tmp_path / "evidence").write_text("in the way")
+    with settling(exchange, tmp_path) as running:
+        all_settled(exchange, running)
+        wrong_commit(exchange, lambda frame: msgspec.structs.replace(frame, t_us=frame.t_us + 1))
+        why = running.stopped(1)
+        assert "EXECUTION_DIFFERS" in why
+        assert "evidence cannot be kept" in why
+        exchange.shards[2].trade(alice, ReleaseFunds(QUOTE, 1))
+        running.settled(2, last_n(exchange, 2))
+
+
+def test_segment_that_cannot_be_deleted_is_said_once_and_ends_nothing(
+    exchange: BusExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[int] = []
+
+    def drop(archive: Archive, t_us: int, keep_n: int) -> None:
+        tried.append(archive.shard)
+        if archive.shard == 1:
+            raise PermissionError(errno.EACCES, "not ours", "1.segment")
+
+    monkeypatch.setattr(Archive, "drop_before", drop)
+    monkeypatch.setattr(settler_module, "LOOK_S", 0)
+    monkeypatch.setattr(settler_module, "DROP_EVERY_S", 0)
+    alice, bob = funded(exchange)
+    with settling(exchange, tmp_path) as running:
+        eventually(lambda: running.settler.fatal or tried.count(2) > 2, "dropped")
+        assert not running.settler.fatal
+        trade(exchange, alice, bob)
+        all_settled(exchange, running)
+    # Its next segment is not deleted either: that would leave a gap.
+    assert tried.count(1) == 1
+    (said,) = [record.getMessage() for record in caplog.records if "cannot be deleted" in record.getMessage()]
+    assert "shard 1" in said
+    assert "1.segment" in said
 
 
 # --- what stops it --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from exchange.ingress import submissions as submissions_module
 from exchange.ingress.door import Door, ReadBatch
 from exchange.ingress.messages import Chunk, Executed, Part, Refused, Sequenced
 from exchange.ingress.rates import TokenBuckets
-from exchange.ingress.submissions import ATTEMPTS_MAX, FrameCache, Submissions
+from exchange.ingress.submissions import ATTEMPTS_MAX, FrameCache, Submissions, valid_until_ms
 from exchange.local.control_venue import ControlVenue
 from exchange.reference.signing import sign
 from exchange.serving import errors
@@ -378,6 +378,101 @@ def test_a_call_fails_only_if_all_its_batches_were_refused_for_one_reason(name: 
         assert outcome.executable_until_ms > 0
 
     at_a_desk(test)
+
+
+def message_of(*batches: SignedBatch, **fields: Any) -> order_service_pb2.SubmitRequest:
+    message = order_service_pb2.SubmitRequest(**fields)
+    for one in batches:
+        message.batches.add(key_id=one.key_id, payload=one.payload, signature=one.signature)
+    return message
+
+
+async def take(desk: Desk, message: order_service_pb2.SubmitRequest) -> Sequence[outcome_pb2.BatchOutcome]:
+    submission = await desk.submissions.take(message, message.ByteSize(), "192.0.2.1")
+    return order_service_pb2.SubmitResponse.FromString(await desk.submissions.answer(submission, fails=False)).outcomes
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({}, "TOO_FAST"),
+        ({"environment": "other"}, "WRONG_ENVIRONMENT"),
+        ({"wait_ms_max": 2**31}, "INVALID_FIELD"),
+    ],
+)
+def test_what_is_refused_as_a_whole_is_not_decoded(
+    fields: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(desk: Desk) -> None:
+        decoded: list[bytes] = []
+        monkeypatch.setattr(submissions_module, "read_batch", lambda *fields: decoded.append(fields[1]))
+        if name == "TOO_FAST":
+            desk.submissions.door.address_rates = TokenBuckets(1, 1)
+            desk.submissions.door.admit_address("192.0.2.1", 100, time.monotonic())
+        batch = desk.sign()
+        garbage = SignedBatch(batch.key_id, b"\xff" * 100, batch.signature)
+        first, second = await take(desk, message_of(batch, garbage, **fields))
+        assert [door_reason(one) for one in (first, second)] == [name] * 2
+        assert first.executable_until_ms == decode(Batch, batch.payload).valid_until_ms
+        assert second.executable_until_ms == 0
+        assert bool(first.retry_after_ms) is (name == "TOO_FAST")
+        assert not decoded
+        assert not desk.chunks
+
+    at_a_desk(test)
+
+
+def test_messages_of_a_stream_that_are_wrong_are_paid_for() -> None:
+    async def test(desk: Desk) -> None:
+        desk.submissions.door.address_rates = TokenBuckets(1, 3)
+        wrong = message_of(desk.sign(), desk.sign(), environment="other")
+        assert {door_reason(one) for one in await take(desk, wrong)} == {"WRONG_ENVIRONMENT"}
+        assert {door_reason(one) for one in await take(desk, wrong)} == {"TOO_FAST"}
+        assert await take(desk, message_of(environment="other")) == []
+
+    at_a_desk(test)
+
+
+def test_others_have_their_turn_while_a_long_message_is_refused() -> None:
+    async def test(desk: Desk) -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        await take(desk, message_of(*[desk.sign()] * 1_000, environment="other"))
+        task.cancel()
+        assert turns >= 5
+
+    at_a_desk(test)
+
+
+@pytest.mark.parametrize("shard", [0, 1, 4_095])
+@pytest.mark.parametrize("nonce", [0, 1, 2**64 - 1])
+@pytest.mark.parametrize("until_ms", [1, 127, 128, 1_790_000_000_000, 2**53 - 1])
+def test_the_time_of_a_batch_is_read_without_its_commands(shard: int, nonce: int, until_ms: int) -> None:
+    payload = encode(Batch(2**64 - 1, shard, nonce, until_ms, (CancelOrder(order_id=1),) * 3))
+    assert valid_until_ms(payload) == until_ms
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\x2a\x00",
+        b"\x08",
+        b"\x08\x01\x08\x01\x20\x01",
+        b"\x10\x01\x08\x01\x20\x01",
+        b"\x08\x01\x20" + b"\xff" * 2_000_000,
+        b"\x08\x01\x20" + b"\xff" * 8 + b"\x01",
+    ],
+)
+def test_bytes_that_have_no_time_are_no_batch(payload: bytes) -> None:
+    assert valid_until_ms(payload) is None
 
 
 def test_commands_under_way_are_bounded() -> None:

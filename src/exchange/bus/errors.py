@@ -1,13 +1,14 @@
 """What can go wrong on the bus: a refusal, which is an answer, or no answer at all."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class BusReason(StrEnum):
     """Why a script refused. Nothing was written. Names are stable.
 
-    Refusals of `ingest` other than NOT_INITIALISED, WRONG_SHARD and NOT_APPROVED also say that the frame is not in the
-    log from an earlier attempt: repetitions are looked for before anything else is checked.
+    Refusals of `ingest` other than UNDECIDED also say that the frame is not in the log from an earlier attempt:
+    repetitions are looked for before anything else is checked.
     """
 
     NOT_INITIALISED = "NOT_INITIALISED"
@@ -39,6 +40,10 @@ class BusReason(StrEnum):
     """The log does not stand where the writer believes."""
     INCONSISTENT = "INCONSISTENT"
     """Head and streams disagree: somebody else has written or deleted. Nobody may go on."""
+
+
+UNDECIDED: Final = frozenset({BusReason.NOT_INITIALISED, BusReason.WRONG_SHARD, BusReason.NOT_APPROVED})
+"""Refusals of `ingest` that say nothing of an earlier attempt of the frame: it may be in the log from before."""
 
 
 class BusRefusal(Exception):  # noqa: N818 - it is an answer, not an error

@@ -120,7 +120,7 @@ async def _run(data: DataDir, options: Options, starter_markets: bool, as_json: 
             click.echo(json.dumps(_as_json(exchange)) if as_json else "\n".join(_lines(exchange)))
             sys.stdout.flush()
             await stop.wait()
-        click.echo("draining; Ctrl-C has been heard", err=True)
+        click.echo("draining", err=True)
     finally:
         stopping.cancel()
         starting.cancel()

@@ -388,7 +388,8 @@ class AsyncClient:
 
         Raises:
             ClientError: nothing was executed: MALFORMED, UNKNOWN_MARKET, KEY_NEEDED, UNREACHABLE before anything was
-                signed, and what the exchange refuses a whole call for.
+                signed, and what the exchange refuses a whole call for. When several calls are needed and it refuses
+                a later one, the commands of that one are REFUSED for its reason.
         """
         batches, places = await self._sign(commands, account, commands_per_signature)
         results = await self.send(
@@ -632,14 +633,21 @@ class AsyncClient:
             for one in waiting:
                 one.wait_s = max(0.0, one.wait_s - due_s)
             due = [one for one in waiting if one.wait_s == 0.0]
-            await self._send_all([one for one in due if one.next is Next.SEND], head, sequenced_only, resend)
+            await self._send_all(pursuits, [one for one in due if one.next is Next.SEND], head, sequenced_only, resend)
             for one in due:
                 if one.next is Next.ASK and one.wait_s == 0.0:
                     await self._ask(one)
 
-    async def _send_all(self, pursuits: Sequence[Pursuit], head: bytes, sequenced_only: bool, resend: bool) -> None:
-        following = iter(pursuits)
-        for part in requests_of(one.batch for one in pursuits):
+    async def _send_all(
+        self, pursuits: Sequence[Pursuit], due: Sequence[Pursuit], head: bytes, sequenced_only: bool, resend: bool
+    ) -> None:
+        """Send what is due of the pursuits, in as many calls as it needs.
+
+        Raises:
+            ClientError: a call failed for good, and of no pursuit anything else is known or in doubt.
+        """
+        following = iter(due)
+        for part in requests_of(one.batch for one in due):
             sent = list(islice(following, len(part)))
             sent_us = time.time_ns() // 1000
             try:
@@ -649,12 +657,12 @@ class AsyncClient:
             except grpc.aio.AioRpcError as failed:
                 error = error_of(failed, self._transport.address)
                 now_ms = self._directory.now_ms()
-                followed = [one.failed(error, now_ms, resend=resend) for one in sent]
-                if not any(followed):
+                at_fault = [one for one in sent if not one.failed(error, now_ms, resend=resend)]
+                if at_fault and not any(one.told is not None or one.in_doubt for one in pursuits):
                     raise error from failed
-                for one, went_on in zip(sent, followed, strict=True):
-                    if not went_on:
-                        one.give_up(str(error))
+                # An error would hide what became of the others, and their commands would be signed again.
+                for one in at_fault:
+                    one.refused(error)
                 continue
             got_us = time.time_ns() // 1000
             now_ms = self._directory.now_ms()

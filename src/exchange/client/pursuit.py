@@ -97,10 +97,14 @@ class Pursuit:
             self._again(Next.ASK)
             return True
         if error.may_help_to_retry:
-            self.told = Told(_refused(getattr(door_reason_pb2, f"DOOR_REASON_{error.reason}", 0), error.detail), {})
-            self._end()
+            self.refused(error)
             return True
         return False
+
+    def refused(self, error: ClientError) -> None:
+        """End with the failure of a call as the refusal: no copy of the batch can have reached the shard."""
+        self.told = Told(_refused(getattr(door_reason_pb2, f"DOOR_REASON_{error.reason}", 0), error.detail), {})
+        self._end()
 
     def found(self, answer: Any) -> None:
         """Take what GetOutcome says."""

@@ -26,7 +26,7 @@ from exchange.bus.entries import (
     Stamp,
     execution_bytes,
 )
-from exchange.bus.errors import BusReason, BusRefusal, BusUnavailable
+from exchange.bus.errors import UNDECIDED, BusReason, BusRefusal, BusUnavailable
 from exchange.bus.keys import BusKey, BusKeys, SealedFrame, check_mac, frame_origin, seal
 from exchange.domain.frames import FORMAT, OrderFrame
 from exchange.domain.limits import INGRESS_BYTES
@@ -733,5 +733,5 @@ class _Clock:
         """The frame has none; it need not be sent again, for the next one says as much."""
         if reason in (BusReason.COUNTER_GAP, BusReason.COUNTER_CONFLICT):
             self._ingress, self._counter = secrets.token_bytes(INGRESS_BYTES), 1
-        if reason not in (BusReason.NOT_APPROVED, BusReason.NOT_INITIALISED):
+        if reason not in UNDECIDED:
             self._in_flight = None

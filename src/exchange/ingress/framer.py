@@ -23,7 +23,7 @@ from typing import Final, NamedTuple, Protocol
 from clob.v1 import door_reason_pb2 as reasons
 from exchange.bus.client import Reconnected
 from exchange.bus.entries import ExecutionsEntry, Head, Ingested
-from exchange.bus.errors import BusReason, BusRefusal, BusUnavailable
+from exchange.bus.errors import UNDECIDED, BusReason, BusRefusal, BusUnavailable
 from exchange.bus.keys import BusKey, SealedFrame, seal
 from exchange.domain.limits import FRAME_BATCHES_MAX, FRAME_BYTES_MAX, FRAME_COMMANDS_MAX, INGRESS_BYTES
 from exchange.ingress.door import Refusal, varint
@@ -50,8 +50,6 @@ _DOOR_REASON: Final = {
     BusReason.OVERLOADED: reasons.DOOR_REASON_OVERLOADED,
     BusReason.CLOCK_SKEW: reasons.DOOR_REASON_CLOCK_SKEW,
 }
-_UNDECIDED: Final = frozenset({BusReason.NOT_INITIALISED, BusReason.WRONG_SHARD, BusReason.NOT_APPROVED})
-"""Refusals that do not say whether an earlier attempt was heard."""
 _LOST_COUNT: Final = frozenset({BusReason.COUNTER_GAP, BusReason.COUNTER_CONFLICT})
 
 
@@ -258,7 +256,7 @@ class ShardFramer:
                     # It is not in the log, so the counter is free and the frame can be made anew.
                     sealed, framed_us = self._frame(owned)
                     continue
-                if not (was_heard_maybe and refusal.reason in _UNDECIDED):
+                if not (was_heard_maybe and refusal.reason in UNDECIDED):
                     self._waiting_since_s = None
                     self._refuse(owned, self._as_door_says(refusal))
                     return

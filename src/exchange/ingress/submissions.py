@@ -20,7 +20,7 @@ from exchange.bus.errors import BusRefusal, BusUnavailable
 from exchange.domain.limits import FRAME_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_COMMANDS_MAX
 from exchange.domain.rejects import RejectReason
 from exchange.ingress import outcomes
-from exchange.ingress.door import Door, ReadBatch, Refusal, as_error, read_batch
+from exchange.ingress.door import Door, ReadBatch, Refusal, as_error, executable_until_ms, read_batch
 from exchange.ingress.keys import catch_up
 from exchange.ingress.messages import Chunk, Executed, Refused, Sequenced
 from exchange.ingress.outcomes import FrameError, ScannedFrame
@@ -131,6 +131,13 @@ class Submission:
                 # An error of the call would say that nothing was handed to any shard.
                 self.refusals.append(refusal)
             self.settle(index, outcomes.refused_at_door(refusal, batch))
+
+    def refuse_unread(self, index: int, refusal: Refusal, payload: bytes) -> None:
+        """Take that a batch was refused before anybody read it."""
+        self.refusals.append(refusal)
+        outcome = outcome_pb2.BatchOutcome.FromString(outcomes.refused_at_door(refusal, None))
+        outcome.executable_until_ms = executable_until_ms(valid_until_ms(payload), refusal.is_final)
+        self.settle(index, outcome.SerializeToString())
 
     def start_waiting(self, wait_ms: int) -> None:
         """Wait no longer than this for what is missing."""
@@ -359,9 +366,8 @@ class Submissions:
     async def take(self, message: order_service_pb2.SubmitRequest, size: int, address: str) -> Submission:
         """Let in a message of a stream, of `size` bytes; what Submit would fail with is an outcome of every batch."""
         failure = self._check(message, size)
-        if failure is None:
-            return await self.let_in(message, address)
-        return self._refuse_all(message, Refusal(_reason_of(failure), str(failure)))
+        as_refusal = Refusal(_reason_of(failure), str(failure)) if failure is not None else None
+        return await self.let_in(message, address, as_refusal)
 
     async def answer(self, submission: Submission, fails: bool) -> bytes:
         """Return the SubmitResponse when all is known that is waited for.
@@ -385,24 +391,30 @@ class Submissions:
             list(submission.stages.values()),
         )
 
-    async def let_in(self, message: order_service_pb2.SubmitRequest, address: str) -> Submission:
-        """Read, judge and hand on the batches of a message; returns when that is done for all of them."""
+    async def let_in(
+        self, message: order_service_pb2.SubmitRequest, address: str, failure: Refusal | None = None
+    ) -> Submission:
+        """Read, judge and hand on the batches of a message; returns when that is done for all of them.
+
+        Args:
+            message: that came.
+            address: of its sender, which pays for it in any case.
+            failure: what is wrong with the message as a whole; None: nothing is.
+        """
         self.counts.messages += 1
         received_us = time.time_ns() // 1000
         submission = Submission(len(message.batches), message.wait, message.with_stages, received_us)
-        refusal = self.door.admit_address(address, 1 + len(message.batches), time.monotonic())
+        refusal = self.door.admit_address(address, 1 + len(message.batches), time.monotonic()) or failure
         if refusal is None and self.is_draining:
             refusal = _DRAINING
-        batches = await self._read(message)
-        self.counts.batches_read += len(batches)
-        if refusal is None and sum(one.commands for one in batches if type(one) is ReadBatch) > REQUEST_COMMANDS_MAX:
-            refusal = _MESSAGE_SIZE
+        batches: list[ReadBatch | Refusal] = []
+        if refusal is None:
+            batches = await self._read(message)
+            self.counts.batches_read += len(batches)
+            if sum(one.commands for one in batches if type(one) is ReadBatch) > REQUEST_COMMANDS_MAX:
+                refusal = _MESSAGE_SIZE
         if refusal is not None:
-            for index, one in enumerate(batches):
-                if type(one) is ReadBatch:
-                    submission.refuse(index, refusal, one)
-                else:
-                    submission.refuse(index, refusal, None)
+            await self._refuse_all(message, submission, refusal)
             return submission
         await self._judge_all(batches, submission, address)
         submission.verified_us = time.time_ns() // 1000
@@ -432,16 +444,16 @@ class Submissions:
             return errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
         return None
 
-    def _refuse_all(self, message: order_service_pb2.SubmitRequest, refusal: Refusal) -> Submission:
-        """Return a message of a stream of which every batch is refused; one without batches has an empty answer."""
-        submission = Submission(len(message.batches), message.wait, False, 0)
+    async def _refuse_all(
+        self, message: order_service_pb2.SubmitRequest, submission: Submission, refusal: Refusal
+    ) -> None:
+        """Refuse every batch of a message, none of them decoded; a message without batches has an empty answer."""
         for index, signed in enumerate(message.batches):
-            one = read_batch(signed.key_id, signed.payload, signed.signature)
-            submission.refuse(index, refusal, one if type(one) is ReadBatch else None)
+            if index and not index % (4 * SLICE):
+                await asyncio.sleep(0)
+            submission.refuse_unread(index, refusal, signed.payload)
         if not message.batches:
-            submission.give_up()
             submission.done.set_result(None)
-        return submission
 
     async def _read(self, message: order_service_pb2.SubmitRequest) -> list[ReadBatch | Refusal]:
         batches: list[ReadBatch | Refusal] = []
@@ -714,6 +726,33 @@ class Submissions:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("an answer was lost and its sender will be told UNKNOWN: %r", error, exc_info=error)
+
+
+def valid_until_ms(payload: bytes) -> int | None:
+    """Return what the first fields of a payload say; None: they do not, so no shard takes it for a Batch.
+
+    It costs no more for a long payload: fields come in order, each once, and the commands after them (batch.proto).
+    """
+    tag = pos = value = 0
+    while tag != _VALID_UNTIL_TAG:
+        if pos >= len(payload) or not tag < payload[pos] <= _VALID_UNTIL_TAG:
+            return None
+        tag = payload[pos]
+        value = shift = 0
+        more = True
+        while more:
+            pos += 1
+            if pos >= len(payload) or shift > 63:
+                return None
+            value |= (payload[pos] & 0x7F) << shift
+            shift += 7
+            more = payload[pos] > 0x7F
+        pos += 1
+    return value if value <= _VALID_UNTIL_MS_MAX else None
+
+
+_VALID_UNTIL_TAG: Final = 0x20
+_VALID_UNTIL_MS_MAX: Final = 2**53 - 1
 
 
 def _reason_of(failure: errors.Refusal) -> reasons.DoorReason:

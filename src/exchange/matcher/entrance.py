@@ -8,7 +8,7 @@ from typing import Final
 
 from exchange.bus.client import AsyncBus
 from exchange.bus.entries import ExecutionsEntry, Ingested
-from exchange.bus.errors import BusReason, BusRefusal, BusUnavailable
+from exchange.bus.errors import UNDECIDED, BusReason, BusRefusal, BusUnavailable
 from exchange.bus.keys import BusKey, seal
 from exchange.domain.commands import SignedBatch
 from exchange.domain.frames import FORMAT, OrderFrame
@@ -80,17 +80,17 @@ class Entrance:
                     commands,
                     exempt=bool(operations),
                 )
-                answered = False
+                answered = was_heard_maybe = False
                 try:
                     while True:
                         try:
                             ingested = await self._bus.ingest(self._tag, sealed)
                         except BusUnavailable:
+                            was_heard_maybe = True
                             await asyncio.sleep(_RETRY_S)
                             continue
                         except BusRefusal as refusal:
-                            if refusal.reason is BusReason.NOT_APPROVED:
-                                # The frame may be in the log from before; who approves the server will know.
+                            if was_heard_maybe and refusal.reason in UNDECIDED:
                                 await asyncio.sleep(_RETRY_S)
                                 continue
                             answered = True

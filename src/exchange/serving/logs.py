@@ -9,10 +9,13 @@ from typing import Any, Final, TextIO
 from aiohttp.http_exceptions import HttpProcessingError
 from pythonjsonlogger.json import JsonFormatter
 
-# What must not be there in the first place. This is the net below: private keys, passwords in URLs, bearer tokens.
+# What must not be there in the first place. This is the net below: private keys, operators' tokens, passwords in URLs,
+# bearer tokens. A password may have / and @ in it, and \" in a line of JSON. One in a query goes first: an @ in it
+# would look like the end of a login.
 _SECRETS: Final = (
-    (re.compile(r"clobsk_[0-9a-fA-F]{64}"), "clobsk_***"),
-    (re.compile(r"(\w://[^/\s:@]*):[^/\s@]+@"), r"\1:***@"),
+    (re.compile(r"(clob[st]k_)[0-9a-fA-F]+"), r"\1***"),
+    (re.compile(r"""(?i)([?&]password=)(?:\\.|[^\s"\\&])+"""), r"\1***"),
+    (re.compile(r"""(\w://[^/\s:@]*):(?:\\.|[^\s"\\])+@"""), r"\1:***@"),
     (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]+"), r"\1***"),
 )
 

@@ -9,6 +9,7 @@ from clob.v1 import process_service_pb2
 from exchange.bus.client import AsyncBus
 from exchange.bus.entries import Head, Limits
 from exchange.bus.errors import BusRefusal, BusUnavailable
+from exchange.bus.registry import RECORD_TTL_MS, ProcessRecord
 from exchange.config.environment import Environment
 from exchange.domain.frames import ExecutionFrame
 from exchange.execution.checkpoints import CheckpointStore
@@ -78,6 +79,7 @@ class Approver:
         self._own_address = own_address
         self._limits = limits
         self._wait_s = wait_s
+        self._approved: set[int] = set()
 
     async def watch(self, shards: Callable[[], Mapping[int, str]]) -> None:
         """Look at all shards, for ever."""
@@ -111,6 +113,8 @@ class Approver:
         head = await self._bus.head(tag)
         if head is None or not (head.is_approved or head.stopped):
             head = await self._decide(shard, tag, head)
+        if head is not None and head.is_approved:
+            self._approved.add(shard)
         news = ShardNews(bool(head and head.is_approved), head.stopped if head else "")
         if self.news.get(shard) != news:
             self.news[shard] = news
@@ -120,6 +124,8 @@ class Approver:
     async def _decide(self, shard: int, tag: str, head: Head | None) -> Head | None:
         run_id = (await self._bus.server()).run_id
         claims = await self._claims(shard, head)
+        if claims is None:
+            return head
         tail = await self._tail(shard, tag, head)
         verdict = judge(tail, claims)
         try:
@@ -140,39 +146,66 @@ class Approver:
 
     # --- evidence ---------------------------------------------------------------------------------------------------
 
-    async def _claims(self, shard: int, head: Head | None) -> list[Claim]:
-        """Return what everybody knows of a shard; processes get time to register first."""
+    async def _claims(self, shard: int, head: Head | None) -> list[Claim] | None:
+        """Return what everybody knows of a shard; None: somebody has not answered yet, look again.
+
+        Processes get time to register first, unless the shard is new.
+        """
         claims = list(await self._own_claims(shard))
         claims += [Claim("a checkpoint", n) for n in self._store.positions(shard)[:1]]
-        if (head is None or not head.run_id) and not any(claim.n for claim in claims):
-            # Nobody here ever heard of it: it is new.
+        if (
+            (head is None or not head.run_id)
+            and shard not in self._approved
+            and not any(claim.n for claim in claims)
+            and await self._is_new_to(shard, await self._others())
+        ):
             return claims
         await asyncio.sleep(self._wait_s)
-        return claims + await self._ask(shard)
+        said = await self._ask(shard, await self._others())
+        return None if said is None else claims + said
 
-    async def _ask(self, shard: int) -> list[Claim]:
-        """Return what the registered processes know."""
+    async def _others(self) -> list[ProcessRecord]:
+        """Return the other processes of the registry."""
+        return [one for one in await self._peers.processes(fresh=True) if one.address != self._own_address()]
+
+    async def _is_new_to(self, shard: int, records: Sequence[ProcessRecord]) -> bool:
+        """Return whether nobody serves a shard, and all say that they know no entry of it."""
+        if any(shard in record.shards for record in records):
+            return False
+        said = await self._ask(shard, records)
+        return said is not None and not any(claim.n for claim in said)
+
+    async def _ask(self, shard: int, records: Sequence[ProcessRecord]) -> list[Claim] | None:
+        """Return what processes know; None: one has not answered that may know something.
+
+        One that is busy may be the only one who can prove a loss. One that is dead leaves the registry by itself.
+        """
+        now_us = await self._bus.time_us()
+        said = await asyncio.gather(*(self._ask_one(shard, record) for record in records))
+        claims: list[Claim] = []
+        for record, known in zip(records, said, strict=True):
+            if known is not None:
+                claims += known
+            elif not _is_gone(record, now_us):
+                return None
+        return claims
+
+    async def _ask_one(self, shard: int, record: ProcessRecord) -> list[Claim] | None:
+        """Return what a process knows; None: it does not answer."""
         request = process_service_pb2.GetEvidenceRequest(shards=[shard]).SerializeToString()
-        records = [one for one in await self._peers.processes(fresh=True) if one.address != self._own_address()]
-
-        async def ask(index: int) -> list[Claim]:
-            record = records[index]
-            name = f"{record.kind} at {record.address}"
-            try:
-                channel = self._peers.channel(record)
-                ask_evidence: Any = channel.unary_unary(_EVIDENCE)
-                said = await ask_evidence(request, timeout=ASK_S, metadata=self._peers.headers(record))
-                answer = process_service_pb2.GetEvidenceResponse.FromString(bytes(said))
-            except Exception as error:  # noqa: BLE001 - a process that cannot answer knows nothing any more
-                _log.warning("%s does not say what it knows of shard %d: %s", name, shard, error)
-                return []
-            found = []
-            for item in answer.shards:
-                found.append(Claim(name, item.ingested_n, item.ingested_hash, of_orders=True))
-                found.append(Claim(name, item.executed.n, item.executed.chain_hash))
-            return found
-
-        return [claim for claims in await asyncio.gather(*map(ask, range(len(records)))) for claim in claims]
+        name = f"{record.kind} at {record.address}"
+        try:
+            ask_evidence: Any = self._peers.channel(record).unary_unary(_EVIDENCE)
+            said = await ask_evidence(request, timeout=ASK_S, metadata=self._peers.headers(record))
+            answer = process_service_pb2.GetEvidenceResponse.FromString(bytes(said))
+        except Exception as error:  # noqa: BLE001 - whatever it was, what the process knows is not known
+            _log.warning("%s does not say what it knows of shard %d: %s", name, shard, error)
+            return None
+        found = []
+        for item in answer.shards:
+            found.append(Claim(name, item.ingested_n, item.ingested_hash, of_orders=True))
+            found.append(Claim(name, item.executed.n, item.executed.chain_hash))
+        return found
 
     async def _tail(self, shard: int, tag: str, head: Head | None) -> Tail:
         """Return what the server has; only hashes that may be asked for are there."""
@@ -207,3 +240,12 @@ class Approver:
             faults.append(f"the head has another hash than execution {head.executions_n}")
         inputs = {entry.n: input_hash(entry.n, entry.t_us, entry.order_frame) for entry in orders}
         return Tail(shard, head, faults, hashes.get, inputs.get)
+
+
+def _is_gone(record: ProcessRecord, now_us: int) -> bool:
+    """Return whether a process that does not answer is not waited for.
+
+    The record of one that stopped stays for people when the process has ended; what lives announces itself anew.
+    """
+    is_expired = now_us - record.seen_us > RECORD_TTL_MS * 1000
+    return record.state == "DRAINING" or (record.state == "STOPPED" and is_expired)

@@ -21,6 +21,7 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -112,8 +113,33 @@ class _Segment:
         return found
 
 
+@dataclass(slots=True)
+class _Open:
+    """The open segment: what it covers, and its batches by key_id and nonce.
+
+    Readers in other threads take it once and keep to it: it grows only, offsets after their records were flushed, and
+    closing puts another one in its place and leaves it as it was.
+    """
+
+    first_n: int
+    path: Path | None = None
+    offsets: list[int] = field(default_factory=list)
+    names: dict[bytes, Place | list[Place]] = field(default_factory=dict)
+    name_count: int = 0
+    size: int = 0
+    first_us: int = 0
+    last_us: int = 0
+
+    @property
+    def last_n(self) -> int:
+        """Last position that it has; first_n - 1: none."""
+        return self.first_n + len(self.offsets) - 1
+
+
 class Archive:
     """The archive of one shard. One thread appends; others may read what was appended.
+
+    Readers take `_open` before `_closed`: whatever was closed in between they have twice, not at all never.
 
     Attributes:
         shard: number of the shard.
@@ -146,34 +172,34 @@ class Archive:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._is_durable = is_durable
         self._segment_bytes, self._segment_names = segment_bytes, segment_names
-        self._closed: list[_Segment] = []
+        self._closed: tuple[_Segment, ...] = ()
         self._indexes: OrderedDict[Path, mmap.mmap] = OrderedDict()
         self._file: BinaryIO | None = None
-        self._path: Path | None = None
-        self._size = 0
-        self._first_us = self._last_us = 0
-        self._begin(1)
+        self._open = _Open(1)
         self._open_existing()
 
     @property
     def first_n(self) -> int:
         """First position that it has."""
-        return self._closed[0].first_n if self._closed else self._first_n
+        opened, closed = self._open, self._closed
+        return closed[0].first_n if closed else opened.first_n
 
     @property
     def last_n(self) -> int:
         """Last position that it has; first_n - 1: none."""
-        return self._first_n + len(self._offsets) - 1
+        return self._open.last_n
 
     @property
     def first_us(self) -> int:
         """Time of the first entry that it has; 0: it has none."""
-        return self._closed[0].first_us if self._closed else self._first_us
+        opened, closed = self._open, self._closed
+        return closed[0].first_us if closed else opened.first_us
 
     @property
     def last_us(self) -> int:
         """Time of the last entry that it has; 0: it has none."""
-        return self._last_us or (self._closed[-1].last_us if self._closed else 0)
+        opened, closed = self._open, self._closed
+        return opened.last_us or (closed[-1].last_us if closed else 0)
 
     def close(self) -> None:
         """Close the files; what was appended stays."""
@@ -198,7 +224,7 @@ class Archive:
             return
         first = entries[0].orders.n
         if self.last_n < self.first_n and not self._closed:
-            self._begin(first)
+            self._open = _Open(first)
         if first != self.last_n + 1:
             raise ArchiveError(
                 f"ARCHIVE_GAP: shard {self.shard}: entry {first} comes after {self.last_n}; keep the files"
@@ -206,81 +232,65 @@ class Archive:
         if self._file is None:
             self._create(first)
         assert self._file is not None
-        chunks = []
-        size = self._size
+        opened = self._open
+        chunks, offsets = [], []
+        size = opened.size
         for entry in entries:
             record = _encode(entry)
-            self._offsets.append(size)
+            offsets.append(size)
             size += len(record)
             chunks.append(record)
         self._file.write(b"".join(chunks))
         self._file.flush()
         if self._is_durable:
             os.fsync(self._file.fileno())
-        self._size = size
-        self._first_us = self._first_us or entries[0].orders.t_us
-        self._last_us = entries[-1].orders.t_us
+        opened.size = size
+        opened.first_us = opened.first_us or entries[0].orders.t_us
+        opened.last_us = entries[-1].orders.t_us
         for named in names:
-            self._add_name(named)
-        if self._size >= self._segment_bytes or self._name_count >= self._segment_names:
+            _add_name(opened, named)
+        # Only now may readers know of them: what is not flushed yet looks like damage.
+        opened.offsets.extend(offsets)
+        if opened.size >= self._segment_bytes or opened.name_count >= self._segment_names:
             self._close_segment()
 
     def drop_before(self, t_us: int, keep_n: int) -> None:
         """Delete closed segments whose entries are all older than a time; those after position keep_n stay."""
         while self._closed and self._closed[0].last_us < t_us and self._closed[0].last_n < keep_n:
-            segment = self._closed.pop(0)
-            index = self._indexes.pop(segment.index_path, None)
-            if index is not None:
-                index.close()
+            segment = self._closed[0]
+            self._closed = self._closed[1:]
+            # Not closed here either, see `_index`.
+            self._indexes.pop(segment.index_path, None)
             segment.path.unlink(missing_ok=True)
             segment.index_path.unlink(missing_ok=True)
 
-    def _begin(self, first_n: int) -> None:
-        """Start over with an open segment that has nothing."""
-        self._first_n = first_n
-        self._offsets: list[int] = []
-        self._names: dict[bytes, Place | list[Place]] = {}
-        self._name_count = 0
-        self._size = 0
-        self._first_us = self._last_us = 0
-
     def _create(self, first_n: int) -> None:
-        self._path = self.folder / f"{first_n:020d}.segment"
-        self._file = self._path.open("xb")
+        self._open.path = self.folder / f"{first_n:020d}.segment"
+        self._file = self._open.path.open("xb")
         self._file.write(_SEGMENT_HEAD.pack(_SEGMENT_MAGIC, self.shard, first_n))
-        self._size = _SEGMENT_HEAD.size
+        self._open.size = _SEGMENT_HEAD.size
         if self._is_durable:
             os.fsync(self._file.fileno())
             _fsync_folder(self.folder)
 
-    def _add_name(self, named: Named) -> None:
-        key, place = named.key_id + _OFFSET.pack(named.nonce), Place(named.n, named.batch)
-        known = self._names.get(key)
-        if known is None:
-            self._names[key] = place
-        elif isinstance(known, list):
-            known.append(place)
-        else:
-            self._names[key] = [known, place]
-        self._name_count += 1
-
     def _close_segment(self) -> None:
         """Write the index of the open segment and begin another one."""
+        opened = self._open
         assert self._file is not None
-        assert self._path is not None
+        assert opened.path is not None
         self._file.close()
         self._file = None
         rows = sorted(
             (key, place)
-            for key, places in self._names.items()
+            for key, places in opened.names.items()
             for place in (places if isinstance(places, list) else (places,))
         )
         head = _INDEX_HEAD.pack(
-            _INDEX_MAGIC, self.shard, self._first_n, len(self._offsets), len(rows), self._first_us, self._last_us
+            _INDEX_MAGIC, self.shard, opened.first_n, len(opened.offsets), len(rows), opened.first_us, opened.last_us
         )
-        offsets = struct.pack(f">{len(self._offsets)}Q", *self._offsets)
+        offsets = struct.pack(f">{len(opened.offsets)}Q", *opened.offsets)
         body = head + offsets + b"".join(key + _NAME.pack(b"", 0, *place)[_NAME_KEY_BYTES:] for key, place in rows)
-        path = self._path.with_suffix(".index")
+        path = opened.path.with_suffix(".index")
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
             file.write(body + _CRC.pack(zlib.crc32(body)))
@@ -290,9 +300,8 @@ class Archive:
         temporary.replace(path)
         if self._is_durable:
             _fsync_folder(self.folder)
-        self._closed.append(_Segment(self._path, self.shard))
-        self._path = None
-        self._begin(self._first_n + len(self._offsets))
+        self._closed = (*self._closed, _Segment(opened.path, self.shard))
+        self._open = _Open(opened.last_n + 1)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -311,11 +320,15 @@ class Archive:
             ArchiveError: a record is damaged.
         """
         n = max(first_n, self.first_n)
-        while n <= min(last_n, self.last_n):
-            segment = self._segment_of(n)
-            if segment is None:
-                path, last, offset = self._path, self.last_n, self._offsets[n - self._first_n]
+        while True:
+            opened, closed = self._open, self._closed
+            if n > min(last_n, opened.last_n):
+                return
+            path: Path | None
+            if n >= opened.first_n:
+                path, last, offset = opened.path, opened.last_n, opened.offsets[n - opened.first_n]
             else:
+                segment = closed[bisect_left(closed, n, key=lambda segment: segment.last_n)]
                 path, last, offset = segment.path, segment.last_n, segment.offset(self._index(segment), n)
             assert path is not None
             last = min(last, last_n)
@@ -342,18 +355,13 @@ class Archive:
         """
         key = key_id + _OFFSET.pack(nonce)
         found: list[Place] = []
-        start = bisect_left(self._closed, from_us, key=lambda segment: segment.last_us)
-        stop = bisect_right(self._closed, to_us, key=lambda segment: segment.first_us)
-        for segment in self._closed[start:stop]:
+        opened, closed = self._open, self._closed
+        start = bisect_left(closed, from_us, key=lambda segment: segment.last_us)
+        stop = bisect_right(closed, to_us, key=lambda segment: segment.first_us)
+        for segment in closed[start:stop]:
             found += segment.places(self._index(segment), key)
-        known = self._names.get(key, [])
+        known = opened.names.get(key, [])
         return found + (known if isinstance(known, list) else [known])
-
-    def _segment_of(self, n: int) -> _Segment | None:
-        """Return the closed segment that has entry n; None: the open one has it."""
-        if n >= self._first_n:
-            return None
-        return self._closed[bisect_left(self._closed, n, key=lambda segment: segment.last_n)]
 
     def _index(self, segment: _Segment) -> mmap.mmap:
         index = self._indexes.get(segment.index_path)
@@ -384,8 +392,8 @@ class Archive:
                     f"ARCHIVE_GAP: {path} begins at {segment.first_n}, the one before it ends at "
                     f"{self._closed[-1].last_n}: a segment is missing; put it back, or move the older ones away"
                 )
-            self._closed.append(segment)
-            self._begin(segment.last_n + 1)
+            self._closed = (*self._closed, segment)
+            self._open = _Open(segment.last_n + 1)
 
     def _read_open(self, path: Path, may_be_torn: bool) -> None:
         """Load a segment that has no index: the open one, or one whose index was lost."""
@@ -403,20 +411,31 @@ class Archive:
                     f"ARCHIVE_GAP: {path} begins at {first_n}, the one before it ends at {self._closed[-1].last_n}: a "
                     "segment is missing; put it back, or move the older ones away"
                 )
-            self._begin(first_n)
-            self._path, self._size = path, _SEGMENT_HEAD.size
-            while (found := _read_record(file)) is not None and found.orders.n == first_n + len(self._offsets):
-                self._offsets.append(self._size)
-                self._size = file.tell()
-                self._first_us = self._first_us or found.orders.t_us
-                self._last_us = found.orders.t_us
+            opened = self._open = _Open(first_n, path, size=_SEGMENT_HEAD.size)
+            while (found := _read_record(file)) is not None and found.orders.n == opened.last_n + 1:
+                opened.offsets.append(opened.size)
+                opened.size = file.tell()
+                opened.first_us = opened.first_us or found.orders.t_us
+                opened.last_us = found.orders.t_us
                 for named in names_in(found.orders, found.executions):
-                    self._add_name(named)
-            if self._size < path.stat().st_size:
+                    _add_name(opened, named)
+            if opened.size < path.stat().st_size:
                 if not may_be_torn:
-                    raise ArchiveError(f"ARCHIVE: {path} is damaged after byte {self._size}; restore it from a copy")
-                file.truncate(self._size)
+                    raise ArchiveError(f"ARCHIVE: {path} is damaged after byte {opened.size}; restore it from a copy")
+                file.truncate(opened.size)
         self._file = path.open("ab")
+
+
+def _add_name(opened: _Open, named: Named) -> None:
+    key, place = named.key_id + _OFFSET.pack(named.nonce), Place(named.n, named.batch)
+    known = opened.names.get(key)
+    if known is None:
+        opened.names[key] = place
+    elif isinstance(known, list):
+        known.append(place)
+    else:
+        opened.names[key] = [known, place]
+    opened.name_count += 1
 
 
 def _encode(entry: Archived) -> bytes:

@@ -14,7 +14,7 @@ from typing import Final
 
 from exchange.bus.client import AsyncBus
 from exchange.bus.entries import ExecutionsEntry, Ingested
-from exchange.bus.errors import BusReason, BusRefusal, BusUnavailable
+from exchange.bus.errors import UNDECIDED, BusReason, BusRefusal, BusUnavailable
 from exchange.bus.keys import BusKey, seal
 from exchange.domain.commands import SignedBatch
 from exchange.domain.control import ControlRequest
@@ -27,8 +27,6 @@ _log = logging.getLogger(__name__)
 
 RETRY_S: Final = 0.1
 BLOCK_MS: Final = 1_000
-_UNKNOWN: Final = frozenset({BusReason.NOT_INITIALISED, BusReason.NOT_APPROVED, BusReason.WRONG_SHARD})
-"""Refusals that do not say whether an earlier attempt was heard."""
 _START_OVER: Final = frozenset({BusReason.COUNTER_GAP, BusReason.COUNTER_CONFLICT})
 
 
@@ -165,7 +163,7 @@ class Intake:
                 _log.warning("the bus does not answer, a frame for shard %d is sent again: %s", shard, error)
                 may_be_heard = True
             except BusRefusal as refusal:
-                if not (may_be_heard and refusal.reason in _UNKNOWN):
+                if not (may_be_heard and refusal.reason in UNDECIDED):
                     raise
             else:
                 lane.counter = counter

@@ -1,6 +1,7 @@
 """GetOutcome: what became of a batch, from the archive for what is settled, and from the bus for what is not yet."""
 
 import asyncio
+import contextlib
 from typing import Any, Final, NamedTuple
 
 from clob.v1 import frame_pb2, order_service_pb2, outcome_pb2
@@ -20,6 +21,10 @@ from exchange.settlement.settler import Settler
 
 USER_HEADER: Final = "clob-user"
 SCAN_ENTRIES: Final = 64
+LOOKS_MAX: Final = 5
+"""How often a look-up is repeated that trimming of the bus has overtaken, ..."""
+LOOK_AGAIN_S: Final = 0.05
+"""... and how long after the last one."""
 _BOUNDS: Final = {
     "key_id": Bounds(KEY_ID_BYTES, KEY_ID_BYTES),
     "shard": Bounds(0, SHARD_MAX),
@@ -33,6 +38,10 @@ class _Seen(NamedTuple):
 
     batch: FoundBatch
     outcome: outcome_pb2.BatchOutcome
+
+
+class _OvertakenError(Exception):
+    """The bus does not have all of what was not settled a moment ago: it is settled and trimmed by now."""
 
 
 class OutcomeServicer(OrderServiceServicer):
@@ -52,9 +61,16 @@ class OutcomeServicer(OrderServiceServicer):
         await self._check_asker(request, _user_of(context))
         tag = self._follower.view.shards[request.shard]
         try:
-            return await self._outcome(request, tag)
+            for _ in range(LOOKS_MAX):
+                with contextlib.suppress(_OvertakenError):
+                    return await self._outcome(request, tag)
+                await asyncio.sleep(LOOK_AGAIN_S)
         except BusUnavailable as error:
             raise refused(DoorReason.DOOR_REASON_UNAVAILABLE, f"{error}; ask again") from None
+        raise refused(
+            DoorReason.DOOR_REASON_UNAVAILABLE,
+            f"entries of shard {request.shard} are neither settled here nor on the bus any more; ask again",
+        )
 
     async def _check_asker(self, request: order_service_pb2.GetOutcomeRequest, user: int | None) -> None:
         view = self._follower.view
@@ -126,12 +142,18 @@ class OutcomeServicer(OrderServiceServicer):
     async def _on_bus(
         self, request: order_service_pb2.GetOutcomeRequest, tag: str, settled_n: int, orders_n: int
     ) -> _Seen | None:
-        """Return the batch that is meant among what is not settled yet: executed, else waiting, else refused last."""
+        """Return the batch that is meant among what is not settled yet: executed, else waiting, else refused last.
+
+        Raises:
+            _OvertakenError: some of it is not there: take a new settled_n, for the batch may be archived by now.
+        """
         found: _Seen | None = None
         first = settled_n + 1
         while first <= orders_n:
             last = min(first + SCAN_ENTRIES - 1, orders_n)
             orders = await self._bus.orders_range(tag, first, last)
+            if [entry.n for entry in orders] != list(range(first, last + 1)):
+                raise _OvertakenError
             matches = [
                 (entry, batch)
                 for entry in orders

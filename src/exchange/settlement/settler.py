@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -40,6 +41,7 @@ from exchange.settlement.shard import (
     ShardSettlement,
     StopReason,
     check_samples,
+    control_n_max,
     repeat,
     sent_links,
 )
@@ -118,6 +120,7 @@ class _Shard:
     waiting: deque[Archived] = field(default_factory=deque)
     marks: deque[Mark] = field(default_factory=deque)
     trimmed_n: int = 0
+    may_drop: bool = True
     stopped: str = ""
 
     @property
@@ -228,10 +231,7 @@ class Settler(threading.Thread):
             self.opened.set()
             self._refuse_calls()
             for one in self._shards.values():
-                if one.archive is not None:
-                    one.archive.close()
-                if one.checkpointing is not None:
-                    one.checkpointing.close()
+                _close(one)
 
     def _settle_until_stopped(self) -> None:
         while not self._stopping.is_set():
@@ -272,29 +272,59 @@ class Settler(threading.Thread):
 
     def _round(self, block_ms: int | None) -> bool:
         """Settle what there is, waiting so long for the first of it; return whether there was anything."""
+        transactions_before = self.transactions
         self._read(block_ms)
+        # Shard 0 first, for frames of the others are judged under its keys; and committed by itself, so that catching
+        # up with it goes on from what is adopted.
+        self._settle_control()
+        # Nothing is asked of the bus between here and the commit: what was prepared when it does not answer would be
+        # executed a second time.
+        self._catch_up_control()
         done: list[tuple[_Shard, Prepared]] = []
-        # Shard 0 first: frames of the others are judged under its keys.
         for number in sorted(self._shards):
             one = self._shards[number]
-            prepared = self._prepare(one) if one.waiting and one.runs else None
+            prepared = self._prepare(one) if number != CONTROL_SHARD and one.waiting and one.runs else None
             if prepared is not None:
                 done.append((one, prepared))
-        if not done:
+        if done:
+            self._commit(done)
+        return self.transactions > transactions_before
+
+    def _settle_control(self) -> bool:
+        """Settle what waits of shard 0, one part of it; return whether there was anything."""
+        control = self._shards[CONTROL_SHARD]
+        prepared = self._prepare(control) if control.waiting and control.runs else None
+        if prepared is None:
             return False
-        self._commit(done)
+        self._commit([(control, prepared)])
         return True
+
+    def _catch_up_control(self) -> None:
+        """Settle shard 0 up to the position that the next frames of others name, as far as shard 0 has it by now."""
+        if not self._settings.verify_one_in:
+            return
+        next_parts = [
+            _next_part(one.waiting)
+            for one in self._shards.values()
+            if one.number != CONTROL_SHARD and one.waiting and one.runs
+        ]
+        wanted_n = max(map(control_n_max, next_parts), default=0)
+        while self._shards[CONTROL_SHARD].runs and self._history.view.position < wanted_n:
+            self._read(None, only=CONTROL_SHARD)
+            if not self._settle_control():
+                return
 
     def _prepare(self, one: _Shard) -> Prepared | None:
         """Audit and archive the next entries of a shard; None: it has stopped."""
         assert one.settlement is not None
         assert one.archive is not None
         entries = _next_part(one.waiting)
+        for _ in entries:
+            one.waiting.popleft()
         by_n = {entry.orders.n: entry for entry in entries}
         try:
             prepared = one.settlement.prepare(entries)
             if prepared.samples:
-                self._catch_up_control(max(sample.control_n for sample in prepared.samples), one)
                 check_samples(
                     prepared,
                     one.number,
@@ -308,8 +338,15 @@ class Settler(threading.Thread):
         except SettlementStop as stop:
             self._stop_shard(one, stop)
             return None
-        except (ArchiveError, OSError) as error:
+        except ArchiveError as error:
             self._stop_shard(one, SettlementStop(StopReason.LOG_GAP, one.number, entries[0].orders.n, f"{error}"))
+            return None
+        except OSError as error:
+            detail = (
+                f"the archive in {one.archive.folder} cannot be written or read: {error}; make room on its disk or "
+                "mend it, then start settlement again: it goes on from here"
+            )
+            self._stop_shard(one, SettlementStop(StopReason.ARCHIVE_WRITE, one.number, entries[0].orders.n, detail))
             return None
         return prepared
 
@@ -353,16 +390,6 @@ class Settler(threading.Thread):
             self._open_new_shards()
         self._publish()
         self._tell(sent, answers)
-
-    def _catch_up_control(self, control_n: int, one: _Shard) -> None:
-        """Take in shard 0 up to a position that a frame names, as far as shard 0 has it by now."""
-        control = self._shards[CONTROL_SHARD]
-        while one.number != CONTROL_SHARD and control.runs and self._history.view.position < control_n:
-            self._read(None, only=CONTROL_SHARD)
-            prepared = self._prepare(control) if control.waiting else None
-            if prepared is None:
-                return
-            self._commit([(control, prepared)])
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -611,8 +638,21 @@ class Settler(threading.Thread):
             return
         before_us = time.time_ns() // 1_000 - retention_s * 1_000_000
         for one in self._shards.values():
-            if one.number != CONTROL_SHARD and one.archive is not None and one.checkpointing is not None:
+            if one.number == CONTROL_SHARD or one.archive is None or one.checkpointing is None or not one.may_drop:
+                continue
+            try:
                 one.archive.drop_before(before_us, one.checkpointing.checkpoint_n)
+            except OSError as error:
+                # The archive has let go of a segment whose file may still be there. Dropping the next one too would
+                # leave a gap between files, which the next start refuses.
+                one.may_drop = False
+                _log.error(
+                    "the archive of shard %d keeps what it has until the next start, a segment cannot be deleted: %s; "
+                    "look at the permissions of %s and start settlement again",
+                    one.number,
+                    error,
+                    one.archive.folder,
+                )
 
     def _answer_calls(self) -> None:
         while True:
@@ -640,8 +680,10 @@ class Settler(threading.Thread):
 
     def _stop_shard(self, one: _Shard, stop: SettlementStop) -> None:
         """Settle a shard no further; keep what shows why."""
-        folder = self._keep_evidence(stop)
-        one.stopped = f"{stop}; evidence is in {folder}"
+        try:
+            one.stopped = f"{stop}; evidence is in {self._keep_evidence(stop)}"
+        except OSError as error:
+            one.stopped = f"{stop}; its evidence cannot be kept: {error}"
         one.waiting.clear()
         _log.critical("settlement of shard %d has stopped: %s", one.number, one.stopped)
         self._publish()
@@ -679,6 +721,16 @@ class Settler(threading.Thread):
         self._on_round(Round(self.progress, sent, answers))
 
 
+def _close(one: _Shard) -> None:
+    try:
+        if one.archive is not None:
+            one.archive.close()
+    except OSError as error:
+        _log.error("the archive of shard %d is not closed well, its torn end is cut off: %s", one.number, error)
+    if one.checkpointing is not None:
+        one.checkpointing.close()
+
+
 def _begin_last(one: _Shard) -> None:
     if one.runs and one.checkpointing is not None and one.settlement is not None:
         one.checkpointing.begin_last(one.settlement)
@@ -690,12 +742,9 @@ def _end_last(one: _Shard) -> None:
 
 
 def _next_part(waiting: "deque[Archived]") -> list[Archived]:
-    """Take what a round takes: at least one entry, and not many more commands than ROUND_COMMANDS."""
-    part = [waiting.popleft()]
-    until = part[0].orders.commands_total + ROUND_COMMANDS
-    while waiting and waiting[0].orders.commands_total <= until:
-        part.append(waiting.popleft())
-    return part
+    """Return what a round takes, and leave it there: one entry, and more up to about ROUND_COMMANDS commands."""
+    until = waiting[0].orders.commands_total + ROUND_COMMANDS
+    return list(takewhile(lambda entry: entry.orders.commands_total <= until, waiting))
 
 
 def _parts(entries: Iterable[Archived]) -> Iterator[list[Archived]]:

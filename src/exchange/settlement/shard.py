@@ -5,10 +5,13 @@ its input; of a sample of batches, the signature. Then, and only then, its event
 the bus or writes the database, and a stop leaves ledger and archive as they were.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
 
 from clob.v1 import frame_pb2, market_pb2
 from exchange.bus.keys import BusKey, check_mac, frame_origin
@@ -38,6 +41,8 @@ class StopReason(StrEnum):
     """The events of a frame break a rule of double entry."""
     LOG_GAP = "LOG_GAP"
     """Entries that are not settled yet are neither on the bus nor in the archive."""
+    ARCHIVE_WRITE = "ARCHIVE_WRITE"
+    """The disk of the archive is full or broken."""
     HISTORY_DIFFERS = "HISTORY_DIFFERS"
     """What was settled before is not what bus, archive or checkpoint have at that position."""
     RECEIVER_AHEAD = "RECEIVER_AHEAD"
@@ -240,6 +245,16 @@ def repeat(engine: LogEngine, entries: Sequence[Archived]) -> None:
             )
             kept = {"re-executed.frame": frame}
             raise stop_at(StopReason.EXECUTION_DIFFERS, engine.shard, entry, detail, kept)
+
+
+def control_n_max(entries: Sequence[Archived]) -> int:
+    """Return the highest position of shard 0 that entries name, before they are audited; 0: none."""
+    highest = 0
+    for entry in entries:
+        # What is no frame names nothing: auditing it says what is wrong with it.
+        with contextlib.suppress(DecodeError):
+            highest = max(highest, frame_pb2.OrderFrame.FromString(entry.orders.order_frame).control_n)
+    return highest
 
 
 def _max_validity_ms(engine: LogEngine) -> int:
