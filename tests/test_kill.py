@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -130,6 +131,27 @@ async def kill_the_supervisor(data: DataDir) -> None:
 
 def test_a_supervisor_that_is_killed_takes_all_with_it_and_loses_nothing(tmp_path: Path) -> None:
     asyncio.run(kill_the_supervisor(data_dir(tmp_path)))
+
+
+async def interrupt_at_once(data: DataDir) -> None:
+    """Interrupt `clob up` as soon as it has a child: the bus then does not answer yet."""
+    command = (sys.executable, "-c", "from exchange.cli.main import main; main()", "up", "--data-dir", str(data.root))
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *("--environment", ENVIRONMENT, "--listen-traders", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    supervisor = psutil.Process(process.pid)
+    async with asyncio.timeout(60):
+        while not supervisor.children():
+            await asyncio.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+
+
+def test_an_interrupt_while_the_bus_starts_ends_everything(tmp_path: Path) -> None:
+    asyncio.run(interrupt_at_once(data_dir(tmp_path)))
 
 
 async def lose_the_bus(data: DataDir) -> None:

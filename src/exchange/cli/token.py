@@ -72,12 +72,12 @@ def certificate(name: str, fingerprint: str, roles: tuple[str, ...], file: Path)
 
     FINGERPRINT is the SHA-256 of its DER form, as openssl x509 -noout -fingerprint -sha256 prints it.
     """
-    digits = fingerprint.lower().replace(":", "")
+    # The whole line that openssl prints will do as well.
+    digits = fingerprint.rpartition("=")[2].strip().lower().replace(":", "")
     try:
         found = read_tokens(file)
         added = CertificateRoles(name, tuple(Role(role) for role in roles), digits)
         write_tokens(file, Tokens(found.tokens, (*found.certificates, added)))
-        read_tokens(file)
     except TokenFileError as error:
         raise click.UsageError(str(error)) from None
 

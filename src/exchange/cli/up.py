@@ -82,7 +82,7 @@ def up(
             production=production,
             starting_funds=funds,
         )
-    except (DataDirError, EnvironmentFileError, ValueError) as error:
+    except (DataDirError, EnvironmentFileError, ValueError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(EXIT_UNUSABLE)
     options = Options(

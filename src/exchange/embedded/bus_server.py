@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 SOCKET_PATH_BYTES_MAX: Final = 100
 """Unix socket paths have room for 107 bytes."""
 START_S_MAX: Final = 30
+STOP_S_MAX: Final = 60
+"""Longest time that writing a snapshot may take."""
 
 
 class Server(NamedTuple):
@@ -127,15 +129,15 @@ class BusServer:
 
     async def stop(self, durability: Durability) -> None:
         """Stop it; in memory mode with a snapshot of what it holds."""
-        if durability is Durability.MEMORY and self._child.pid is not None:
+        if durability is Durability.MEMORY and self.serves:
             bus = AsyncBus.connect(self.address)
             try:
                 await bus.shut_down(save=True)
-            except BusUnavailable as error:
+                async with asyncio.timeout(STOP_S_MAX):
+                    await self._child.wait()
+            except (BusUnavailable, TimeoutError) as error:
                 _log.error("the bus did not save on request: %s; it is told to end, which makes it try again", error)
                 await self._child.stop()
-            else:
-                await self._child.wait()
             finally:
                 await bus.close()
         else:

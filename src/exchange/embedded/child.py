@@ -92,14 +92,14 @@ class Child:
         try:
             async with asyncio.timeout(seconds_max):
                 while line := await self._process.stdout.readline():
-                    if said := _ready_line(line):
+                    if (said := _object(line)).get("ready") is True:
                         self.ready = said
                         self._reading = asyncio.create_task(_discard(self._process.stdout))
                         return said
                 code = await self._process.wait()
         except TimeoutError:
             raise ChildError(
-                f"NOT_READY: {self.name} did not serve within {seconds_max:.0f} s; see {self._log}"
+                f"NOT_READY: {self.name} did not serve within {seconds_max:.0f} s; {self.last_words()}"
             ) from None
         raise ChildError(f"ENDED: {self.name} ended with {code} before it served; {self.last_words()}")
 
@@ -110,8 +110,9 @@ class Child:
 
     def last_words(self) -> str:
         """Return the end of its log, and where that is."""
-        lines = self._log.read_text(errors="replace").strip().splitlines()[-3:] if self._log.exists() else []
-        return f"see {self._log}: " + " | ".join(lines)
+        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
+        errors = [said["message"] for line in lines if (said := _object(line)).get("level") in ("error", "critical")]
+        return f"see {self._log}: " + (errors[-1] if errors else " | ".join(lines[-3:]))
 
     async def wait(self) -> int:
         """Wait until it has ended; return its exit code."""
@@ -153,9 +154,10 @@ async def _discard(stream: asyncio.StreamReader) -> None:
         pass
 
 
-def _ready_line(line: bytes) -> dict[str, Any] | None:
+def _object(line: bytes | str) -> dict[str, Any]:
+    """Return the JSON object of a line; empty where it is none."""
     try:
         said = json.loads(line)
     except ValueError:
-        return None
-    return said if isinstance(said, dict) and said.get("ready") is True else None
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from exchange.embedded.bus_server import BusServer, find_server
-from exchange.embedded.child import Child, service
+from exchange.embedded.child import Child, ChildError, service
 from exchange.embedded.data_dir import DataDir
 
 _log = logging.getLogger(__name__)
@@ -121,7 +121,11 @@ class EmbeddedExchange:
         market_data = self._start(
             "market-data", "exchange.marketdata.service", self._arguments("market-data", "matcher")
         )
-        await _all(*matchers, market_data)
+        try:
+            await _all(*matchers, market_data)
+        except ChildError as error:
+            # A matcher waits for a bus that settlement has not approved: then settlement says why.
+            raise ChildError(f"{error}\nsettlement-plane: {self.children['settlement-plane'].last_words()}") from error
         await self._start(
             "ingress-verifier",
             "exchange.ingress.service",

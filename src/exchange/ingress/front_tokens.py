@@ -97,13 +97,21 @@ def read_tokens(path: Path) -> Tokens:
         found = msgspec.json.decode(text, type=Tokens)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TokenFileError(f"TOKENS_FILE: {path}: {error}") from error
-    for digest in [*(token.sha256 for token in found.tokens), *(owner.fingerprint for owner in found.certificates)]:
-        if len(digest) != 64 or not _HEX_DIGITS.issuperset(digest):
-            raise TokenFileError(f"TOKENS_FILE: {path}: {digest[:80]!r}: a hash is 64 lower-case hex digits")
-    names = _names(found)
-    if len(set(names)) != len(names):
-        raise TokenFileError(f"TOKENS_FILE: {path}: a name stands in it twice; names tell callers apart")
+    _check(path, found)
     return found
+
+
+def _check(path: Path, tokens: Tokens) -> None:
+    """Raise TokenFileError where the file of these tokens could not be read again."""
+    for digest in [*(token.sha256 for token in tokens.tokens), *(owner.fingerprint for owner in tokens.certificates)]:
+        if len(digest) != 64 or not _HEX_DIGITS.issuperset(digest):
+            raise TokenFileError(
+                f"TOKENS_FILE: {path}: {digest[:80]!r}: a hash or fingerprint is 64 hex digits, as openssl x509 -noout "
+                "-fingerprint -sha256 prints one; nothing was written"
+            )
+    names = _names(tokens)
+    if len(set(names)) != len(names):
+        raise TokenFileError(f"TOKENS_FILE: {path}: a name would stand in it twice; names tell callers apart")
 
 
 def _names(tokens: Tokens) -> list[str]:
@@ -111,7 +119,12 @@ def _names(tokens: Tokens) -> list[str]:
 
 
 def write_tokens(path: Path, tokens: Tokens) -> None:
-    """Replace the file by one that only its owner may read."""
+    """Replace the file by one that only its owner may read.
+
+    Raises:
+        TokenFileError: a hash is none, or a name comes twice. The file is as it was.
+    """
+    _check(path, tokens)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
