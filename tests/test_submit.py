@@ -681,10 +681,10 @@ def test_a_stream_of_executions_ends_with_its_session(tmp_path: Path) -> None:
             request = account_service_pb2.StreamExecutionsRequest()
 
             def end_of(token: str, after_first: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
+                peer.ended.clear()  # before what may end the stream: it can be over at once
                 stream = stub.StreamExecutions(request, metadata=bearer(token), timeout=20)
                 assert next(stream).t_us == 1
                 after_first()
-                peer.ended.clear()
                 ended = failure(lambda: list(stream))[:2]
                 assert peer.ended.wait(WAIT_S), "the other end goes on"
                 return ended
