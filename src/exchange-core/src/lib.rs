@@ -1,0 +1,8 @@
+//! The loops of the exchange that run once per order.
+//!
+//! Start with `book` for price-time priority alone, `shard` for what an entry does to a shard, `wire` for what bytes
+//! mean. The Python package `exchange.reference` is the specification: this crate gives the same bytes and hashes for
+//! every input, and `tests/differential` compares them.
+
+pub mod limits;
+pub mod units;
