@@ -4,5 +4,7 @@
 //! mean. The Python package `exchange.reference` is the specification: this crate gives the same bytes and hashes for
 //! every input, and `tests/differential` compares them.
 
+pub mod book;
+pub mod ladder;
 pub mod limits;
 pub mod units;
