@@ -5,6 +5,9 @@
 //! every input, and `tests/differential` compares them.
 
 pub mod book;
+pub mod fold;
+pub mod frames;
 pub mod ladder;
+pub mod ledger;
 pub mod limits;
 pub mod units;
