@@ -11,3 +11,4 @@ pub mod ladder;
 pub mod ledger;
 pub mod limits;
 pub mod units;
+pub mod verify;
