@@ -8,3 +8,4 @@ pub mod book;
 pub mod ladder;
 pub mod limits;
 pub mod units;
+pub mod verify;
