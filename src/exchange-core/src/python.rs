@@ -223,7 +223,7 @@ impl Shard {
         orders_per_side_max: usize,
     ) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64)>> {
         let cut = released(py, || self.shard.book(market, orders_per_side_max))?;
-        Ok(cut.map(|(book, bid_orders, ask_orders)| (PyBytes::new(py, &book), bid_orders, ask_orders)))
+        Ok(cut.map(|cut| (PyBytes::new(py, &cut.book), cut.bid_orders, cut.ask_orders)))
     }
 
     fn what_if(&self, py: Python<'_>, batches: Vec<PyBackedBytes>, t_us: u64) -> PyResult<WhatIf> {
