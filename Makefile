@@ -25,7 +25,10 @@ PYTHON ?= $(shell \
 
 # The core in Rust is built where a cargo is found that can build it; without it everything runs on the reference.
 CRATE := src/exchange-core
-CRATE_SOURCES = $(shell find $(CRATE) -name target -prune -o -type f -print)
+CRATE_SOURCES = $(shell find $(CRATE)/src $(wildcard $(CRATE)/.cargo $(CRATE)/build.rs) -type f) \
+	$(addprefix $(CRATE)/,Cargo.toml Cargo.lock pyproject.toml exchange_core.pyi)
+# A network is asked only where a crate of Cargo.lock was never fetched.
+FETCH = cd $(CRATE) && { $(CARGO) fetch --quiet --locked --offline 2>/dev/null || $(CARGO) fetch --quiet --locked; }
 CORE_BUILT := $(VENV)/.core
 RUST_MIN := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' $(CRATE)/Cargo.toml)
 CARGO ?= $(shell found=$$(cargo --version 2>/dev/null | cut -d " " -f 2); \
@@ -38,6 +41,8 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 CARGO_TEST_ARGS ?=
 DIFFERENTIAL_ARGS ?=
+FUZZ_TARGET ?= apply
+FUZZ_ARGS ?= -max_total_time=60
 VECTORS_ARGS ?=
 LOCK_ARGS ?=
 SIZE ?= 1
@@ -74,6 +79,7 @@ bench-reference: $(INSTALLED) ## measure commands per second on the reference en
 core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## build the core in Rust and install its wheel in .venv
 
 .PHONY: test-core
+test-core: export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crate's format, run clippy, run its own tests
 	@cd $(CRATE) && $(CARGO) fmt --check
 	@cd $(CRATE) && $(CARGO) clippy --quiet --locked --all-targets --all-features -- -D warnings
@@ -90,6 +96,10 @@ bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a 
 .PHONY: differential
 differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference (DIFFERENTIAL_ARGS)
 	@$(BIN)/python -m tests.differential $(DIFFERENTIAL_ARGS)
+
+.PHONY: fuzz
+fuzz: $(if $(CARGO),$(INSTALLED),core-missing) ## fuzz a decoder or apply (FUZZ_TARGET=apply FUZZ_ARGS=-max_total_time=60)
+	@cd $(CRATE) && $(CARGO) fuzz run $(FUZZ_TARGET) -- $(FUZZ_ARGS)
 
 .PHONY: gen
 gen: $(INSTALLED) ## regenerate gen/ from proto/
@@ -183,6 +193,7 @@ $(INSTALLED):
 	fi
 	@$(PIP) install --require-hashes --requirement requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@$(if $(CARGO),$(FETCH))
 	@printf '%s\n' "$(CURDIR)/src" "$(CURDIR)/gen/python" \
 		>"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/clob-roots.pth"
 	@echo "$(CURDIR)" >$@
@@ -197,8 +208,6 @@ core-missing:
 	@echo "The core needs Rust $(RUST_MIN) or later, and there is no such cargo on the PATH: install it with rustup" >&2
 	@exit 1
 
-# A network is asked only where a crate of Cargo.lock was never fetched.
-FETCH = cd $(CRATE) && { $(CARGO) fetch --quiet --locked --offline 2>/dev/null || $(CARGO) fetch --quiet --locked; }
 WHEELS := build/wheels
 
 # make runs this once where a source, the lock or the stub is newer than the module that is installed.
