@@ -10,5 +10,7 @@ pub mod frames;
 pub mod ladder;
 pub mod ledger;
 pub mod limits;
+#[cfg(feature = "python")]
+mod python;
 pub mod units;
 pub mod verify;
