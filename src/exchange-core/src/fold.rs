@@ -56,6 +56,23 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::MalformedFrame,
+        Self::FrameGap,
+        Self::ChainBroken,
+        Self::TimeBackwards,
+        Self::UnknownRules,
+        Self::UnknownEvent,
+        Self::UnknownMarket,
+        Self::UnknownOrder,
+        Self::SequenceGap,
+        Self::LinkGap,
+        Self::FeeMismatch,
+        Self::OrderMismatch,
+        Self::Overdrawn,
+    ];
+
     /// Return the stable name.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -107,6 +107,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::MalformedFrame,
+        Self::FrameGap,
+        Self::ChainBroken,
+        Self::InputMismatch,
+        Self::TimeBackwards,
+        Self::UnknownRules,
+        Self::UnknownMarket,
+        Self::LinkGap,
+        Self::CreditWithoutLink,
+        Self::Overdrawn,
+        Self::AmountTooLarge,
+    ];
+
     /// Return the stable name.
     #[must_use]
     pub const fn name(self) -> &'static str {

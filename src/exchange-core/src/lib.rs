@@ -12,5 +12,7 @@ pub mod ledger;
 pub mod limits;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod python_folds;
 pub mod units;
 pub mod verify;

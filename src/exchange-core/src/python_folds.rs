@@ -7,7 +7,7 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::fold::{self, LevelView, OrderView, TapeTrade, Watch};
 use crate::ledger::{self, LinkEndColumns, MarketColumns, Owner, RawEntry, Rows, UnitColumns};
@@ -21,6 +21,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("LedgerStop", py.get_type::<LedgerStop>())?;
     module.add("FoldStop", py.get_type::<FoldStop>())?;
+    module.add("LEDGER_REASONS", PyTuple::new(py, ledger::Reason::ALL.map(ledger::Reason::name))?)?;
+    module.add("FOLD_REASONS", PyTuple::new(py, fold::Reason::ALL.map(fold::Reason::name))?)?;
     module.add_class::<Ledger>()?;
     module.add_class::<LedgerDraft>()?;
     module.add_class::<ShardFold>()?;
