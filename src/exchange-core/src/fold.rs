@@ -14,20 +14,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
 
-use crate::frames::{RawEvent, is_readable, split};
+use crate::frames::{RawEvent, hex, is_readable, split};
 use crate::hashing::{chain_hash, genesis_hash};
+use crate::kinds::{BUY, GTC, LIMIT, SELL};
 use crate::units::PPM;
 use crate::wire::messages::{
     BatchResult, CancelAllAccepted, CancelAllDone, CommandRejected, ExecutionFrame, FundsCredited, FundsSent, Genesis,
     LinkResult, Market, MarketDefined, MarketStateChanged, OrderAccepted, OrderCancelled, OrderReduced, OrderReplaced,
     RestingOrder, ShardSettings, ShardSettingsChanged, ShardState, Trade,
 };
-use crate::wire::{EventMember, Message, UnknownFormat, WireError, check_format};
+use crate::wire::{Message, UnknownFormat, WireError, check_format};
 
-const BUY: u32 = 1;
-const SELL: u32 = 2;
-const GTC: u32 = 1;
-const LIMIT: u32 = 1;
 /// Newest version of the rules whose events are understood here; they are from 1 on.
 pub const RULES_MAX: u32 = 1;
 /// Trades that a tape keeps at least, once there were so many; it has at most twice as many.
@@ -106,10 +103,12 @@ pub struct FoldError {
 }
 
 /// A reason and what was found; the frame and the event are added where the error leaves the fold.
-type Failure = Box<(Reason, String)>;
+#[derive(Debug)]
+struct Failure(Box<(Reason, String)>);
 
+#[cold]
 fn fail<T>(reason: Reason, detail: String) -> Result<T, Failure> {
-    Err(Box::new((reason, detail)))
+    Err(Failure(Box::new((reason, detail))))
 }
 
 /// Which changes of a book are written down.
@@ -305,6 +304,7 @@ struct Level {
     orders: u64,
 }
 
+#[allow(clippy::struct_field_names)]
 #[derive(Clone, Copy, Debug)]
 struct Order {
     order_id: u64,
@@ -333,6 +333,7 @@ struct Order {
     is_known: bool,
 }
 
+#[allow(clippy::struct_field_names)]
 #[derive(Clone, Debug)]
 struct Account {
     account: u64,
@@ -546,7 +547,7 @@ impl ShardFold {
         Ok(Self::new(parsed.shard, (0, 0, hash), parsed.settings))
     }
 
-    /// Return the fold at a checkpoint; `state` is the encoded ShardState in it, which its reader has checked.
+    /// Return the fold at a checkpoint; `state` is the encoded `ShardState` in it, which its reader has checked.
     ///
     /// # Errors
     ///
@@ -1389,11 +1390,7 @@ impl ShardFold {
         }
         let (maker, taker) = (self.orders[maker_slot as usize], self.orders[taker_slot as usize]);
         let (price_ticks, lots) = (event.price_ticks, event.quantity_lots);
-        if maker.level == NONE
-            || maker.price_ticks != price_ticks
-            || lots > maker.open_lots
-            || lots > taker.open_lots
-        {
+        if maker.level == NONE || maker.price_ticks != price_ticks || lots > maker.open_lots || lots > taker.open_lots {
             return fail(Reason::OrderMismatch, format!("{lots} lots at {price_ticks}"));
         }
 
@@ -1654,13 +1651,13 @@ fn of_market<M>(event: &M, market_and_seq: impl Fn(&M) -> (u32, u64)) -> (u32, u
 
 #[cold]
 fn malformed() -> Failure {
-    Box::new((Reason::MalformedFrame, String::new()))
+    Failure(Box::new((Reason::MalformedFrame, String::new())))
 }
 
 /// Return the error of a frame: that it cannot be read comes before all that its content could break.
 #[cold]
 fn stopped(n: u64, frame: &[u8], place: u32, failure: Failure) -> FoldError {
-    let (reason, detail) = *failure;
+    let (reason, detail) = *failure.0;
     if reason == Reason::MalformedFrame || !is_readable(frame) {
         let detail = ExecutionFrame::decode(frame).err().map_or_else(String::new, |error| error.to_string());
         return FoldError { reason: Reason::MalformedFrame, n, detail };
@@ -1696,8 +1693,4 @@ fn signed(units: u128) -> i128 {
 #[inline]
 fn slot_of(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(NONE)
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

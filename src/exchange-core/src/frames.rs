@@ -3,6 +3,8 @@
 //! What is read is canonical as far as it is read: the head and every event's own framing are checked here, the content
 //! of an event by whoever decodes it. `is_canonical` checks all of a frame.
 
+use std::fmt::Write;
+
 use crate::limits::EXECUTION_FRAME_BYTES_MAX;
 use crate::wire::messages::{Event, ExecutionFrame, FeesPaidOut};
 use crate::wire::{EventMember, Message};
@@ -42,7 +44,7 @@ pub struct RawEvent<'a> {
 }
 
 /// The events of a frame in order, until one of them is not framed canonically.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Events<'a> {
     rest: &'a [u8],
 }
@@ -79,6 +81,15 @@ pub fn is_readable(frame: &[u8]) -> bool {
 
 fn is_known(member: u32) -> bool {
     (1..=u32::from(FeesPaidOut::NUMBER)).contains(&member)
+}
+
+/// Return a hash as people read it.
+pub(crate) fn hex(hash: &[u8; 32]) -> String {
+    let mut out = String::with_capacity(64);
+    for byte in hash {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
 }
 
 /// Return how many bytes stand before the first event.

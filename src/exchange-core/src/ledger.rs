@@ -5,12 +5,13 @@
 //! anything else stops the call with a reason and changes nothing. What frames change is a `Draft` of columns, one row
 //! for what stands after them and none for an event, which a database writes before the ledger adopts it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use hashbrown::HashMap;
 
-use crate::frames::{Head, Malformed, RawEvent, is_canonical, split};
+use crate::frames::{Head, Malformed, RawEvent, hex, is_canonical, split};
 use crate::hashing::{chain_hash, genesis_hash, input_hash};
+use crate::kinds::SELL;
 use crate::units::AMOUNT_UNITS_MAX;
 use crate::wire::messages::{
     BatchResult, Deposited, Event, ExecutionFrame, FeesPaidOut, FundsCredited, FundsSent, Genesis, LinkResult,
@@ -18,8 +19,6 @@ use crate::wire::messages::{
 };
 use crate::wire::{EventMember, Message, UnknownFormat, WireError, check_format};
 
-/// `Side.SELL`.
-const SELL: u32 = 2;
 /// Newest version of the rules whose events are understood here; they are from 1 on.
 pub const RULES_MAX: u32 = 1;
 /// The account of the exchange itself.
@@ -391,7 +390,8 @@ impl Ledger {
     /// Return all units that are not zero, sorted. Per asset they add up to zero.
     #[must_use]
     pub fn holdings(&self) -> UnitColumns {
-        let mut rows: Vec<_> = self.units.iter().filter(|row| *row.1 != 0).map(|(owner, units)| (*owner, *units)).collect();
+        let mut rows: Vec<_> =
+            self.units.iter().filter(|row| *row.1 != 0).map(|(owner, units)| (*owner, *units)).collect();
         rows.sort_unstable();
         UnitColumns::from_rows(rows)
     }
@@ -651,7 +651,7 @@ impl fmt::Display for Wide {
         }
         let mut digits = chunks.pop().unwrap_or(0).to_string();
         for chunk in chunks.iter().rev() {
-            digits.push_str(&format!("{chunk:018}"));
+            let _ = write!(digits, "{chunk:018}");
         }
         formatter.pad_integral(!is_negative, "", &digits)
     }
@@ -892,10 +892,10 @@ impl<'l> Folding<'l> {
         }
     }
 
-    fn transfer(&mut self, asset: u32, units: u64, payer: (HolderKind, u64), payee: (HolderKind, u64)) {
+    fn transfer(&mut self, asset: u32, units: u64, from: (HolderKind, u64), to: (HolderKind, u64)) {
         let units = i128::from(units);
-        self.post(Owner::of(payer.0, payer.1, asset), Wide::of(-units));
-        self.post(Owner::of(payee.0, payee.1, asset), Wide::of(units));
+        self.post(Owner::of(from.0, from.1, asset), Wide::of(-units));
+        self.post(Owner::of(to.0, to.1, asset), Wide::of(units));
     }
 
     /// Base from seller to buyer, the notional from buyer to seller, and a fee from each to the exchange.
@@ -915,15 +915,15 @@ impl<'l> Folding<'l> {
             (base, notional) = (base.negated(), notional.negated());
         }
         let (maker_fee, taker_fee) = (trade.maker_fee_quote_units, trade.taker_fee_quote_units);
-        let mut from_maker = notional;
-        from_maker.add(Wide::of(-i128::from(maker_fee)));
-        let mut from_taker = notional.negated();
-        from_taker.add(Wide::of(-i128::from(taker_fee)));
+        let mut makers_quote = notional;
+        makers_quote.add(Wide::of(-i128::from(maker_fee)));
+        let mut takers_quote = notional.negated();
+        takers_quote.add(Wide::of(-i128::from(taker_fee)));
         let (maker, taker) = (trade.maker_account, trade.taker_account);
         self.post(Owner::of(HolderKind::Account, maker, base_asset), base.negated());
-        self.post(Owner::of(HolderKind::Account, maker, quote_asset), from_maker);
+        self.post(Owner::of(HolderKind::Account, maker, quote_asset), makers_quote);
         self.post(Owner::of(HolderKind::Account, taker, base_asset), base);
-        self.post(Owner::of(HolderKind::Account, taker, quote_asset), from_taker);
+        self.post(Owner::of(HolderKind::Account, taker, quote_asset), takers_quote);
         if maker_fee != 0 || taker_fee != 0 {
             let fees = Wide::of(i128::from(maker_fee) + i128::from(taker_fee));
             self.post(Owner::of(HolderKind::Account, EXCHANGE_ACCOUNT, quote_asset), fees);
@@ -1046,8 +1046,4 @@ impl<'l> Folding<'l> {
 
 fn account(number: u64) -> (HolderKind, u64) {
     (HolderKind::Account, number)
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

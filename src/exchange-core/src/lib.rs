@@ -7,6 +7,8 @@
 pub mod book;
 pub mod fold;
 pub mod frames;
+pub mod hashing;
+pub mod kinds;
 pub mod ladder;
 pub mod ledger;
 pub mod limits;
@@ -16,3 +18,4 @@ mod python;
 mod python_folds;
 pub mod units;
 pub mod verify;
+pub mod wire;

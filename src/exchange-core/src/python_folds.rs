@@ -132,12 +132,7 @@ impl Ledger {
         Ok(LedgerDraft(released(py, || self.0.fold(&frames, entries.as_deref()))??))
     }
 
-    fn fold_proven(
-        &self,
-        py: Python<'_>,
-        frames: Vec<PyBackedBytes>,
-        after_hash: &[u8],
-    ) -> PyResult<LedgerDraft> {
+    fn fold_proven(&self, py: Python<'_>, frames: Vec<PyBackedBytes>, after_hash: &[u8]) -> PyResult<LedgerDraft> {
         let after_hash = hash_of(after_hash)?;
         let frames = slices(&frames);
         Ok(LedgerDraft(released(py, || self.0.fold_proven(&frames, after_hash))??))

@@ -341,13 +341,17 @@ class ShardFold(Fold):
         if not self._taker_rests:
             self._fail(FoldReason.ORDER_MISMATCH, f"order {taker.order_id} would rest and must not")
         taker.book.rest(taker)
-        if taker.order_id not in self.orders:
+        there = self.orders.get(taker.order_id)
+        if there is None:
             self.orders[taker.order_id] = taker
             self.accounts[taker.account].orders[taker.order_id] = taker
+        elif there is not taker:
+            self._fail(FoldReason.ORDER_MISMATCH, f"order {taker.order_id} is open already")
 
     def _end(self, order: Order) -> None:
         """Forget an order that is in no level any more."""
-        if self.orders.pop(order.order_id, None) is not None:
+        if self.orders.get(order.order_id) is order:
+            del self.orders[order.order_id]
             del self.accounts[order.account].orders[order.order_id]
 
     def _flush(self) -> None:
