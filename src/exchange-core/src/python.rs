@@ -277,8 +277,8 @@ macro_rules! recoders {
 
 recoders!(
     Asset,
-    TickRow,
-    LotRow,
+    TickRule,
+    LotRule,
     Market,
     ShardSettings,
     PlaceOrder,
@@ -287,7 +287,6 @@ recoders!(
     ReplaceOrder,
     CancelAllOrders,
     ReleaseFunds,
-    Batch,
     SignedBatch,
     Operation,
     SignedOperation,
