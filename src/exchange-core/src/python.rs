@@ -275,7 +275,11 @@ macro_rules! recoders {
 }
 
 recoders!(
-    Asset, TickRow, LotRow, Market, ShardSettings,
+    Asset,
+    TickRow,
+    LotRow,
+    Market,
+    ShardSettings,
     PlaceOrder,
     CancelOrder,
     ReduceOrder,
@@ -344,7 +348,8 @@ impl Verifier {
     #[new]
     fn new(py: Python<'_>, known_keys_max: usize) -> PyResult<Self> {
         let shipped = shipped_library(py)?;
-        let fast = released(py, || shipped.and_then(|path| verify::Verifier::with_library(&path, known_keys_max).ok()))?;
+        let fast =
+            released(py, || shipped.and_then(|path| verify::Verifier::with_library(&path, known_keys_max).ok()))?;
         Ok(fast.unwrap_or_else(|| verify::Verifier::portable(known_keys_max)).into())
     }
 
