@@ -148,7 +148,7 @@ impl Core {
         if operation.sequence <= operator.last_sequence {
             return refused(RejectReason::SequenceUsed);
         }
-        if operation.sequence > operator.last_sequence + 1 {
+        if operation.sequence - operator.last_sequence > 1 {
             return refused(RejectReason::SequenceGap);
         }
         if work >= ENTRY_WORK_MAX {
@@ -203,7 +203,7 @@ impl Core {
             }
             return Ok(LinkResult { repeated: true, ..answer });
         }
-        if link.sequence > last_sequence + 1 {
+        if link.sequence - last_sequence > 1 {
             return refused(RejectReason::LinkGap);
         }
         let incoming = self.links_in.entry(link.from_shard).or_default();
@@ -225,7 +225,7 @@ impl Core {
     pub fn send(&mut self, to_shard: u32, asset: u32, amount_units: u64) -> u64 {
         let outgoing = self.links_out.entry(to_shard).or_default();
         if outgoing.transfers.is_multiple_of(LINK_TRANSFERS_MAX) {
-            outgoing.last_sequence += 1;
+            outgoing.last_sequence = outgoing.last_sequence.wrapping_add(1);
         }
         outgoing.transfers += 1;
         let sent = outgoing.sent.entry(asset).or_insert(0);

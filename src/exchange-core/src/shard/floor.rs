@@ -65,7 +65,7 @@ impl Book {
 
     #[inline]
     pub fn next_seq(&mut self) -> u64 {
-        self.market_seq += 1;
+        self.market_seq = self.market_seq.wrapping_add(1);
         self.market_seq
     }
 }
