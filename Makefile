@@ -221,7 +221,7 @@ $(CORE_BUILT): $(INSTALLED) $(CRATE_SOURCES)
 	@$(FETCH)
 	@rm -rf $(WHEELS) $(CRATE)/exchange_core.data
 	@$(if $(IFMA),cd $(CRATE)/ifma && $(CARGO) build --quiet --release --locked --offline --target-dir ../target/ifma && \
-		install -D ../target/ifma/release/libexchange_ifma.so -t ../exchange_core.data/platlib/exchange_core)
+		install -D ../target/ifma/release/libexchange_ifma.so -t ../exchange_core.data/platlib/exchange_core/lib)
 	@cd $(CRATE) && { said=$$($(CURDIR)/$(BIN)/maturin build --release --locked --offline \
 		--out $(CURDIR)/$(WHEELS) 2>&1) || { echo "$$said" >&2; exit 1; }; }
 	@$(PIP) install --no-deps --no-index --force-reinstall $(WHEELS)/exchange_core-*.whl

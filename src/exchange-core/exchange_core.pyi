@@ -9,6 +9,26 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Final, final
 
+__all__ = [
+    "LIMITS",
+    "MESSAGES",
+    "RULES_MAX",
+    "UNITS",
+    "LoadError",
+    "Shard",
+    "Stop",
+    "UnknownFormat",
+    "Verifier",
+    "WhatIf",
+    "WireError",
+    "__version__",
+    "check",
+    "key_refusal",
+    "recode",
+    "signature_refusal",
+    "verify_batch",
+]
+
 __version__: Final[str]
 
 RULES_MAX: Final[int]

@@ -389,13 +389,13 @@ impl From<verify::Verifier> for Verifier {
     }
 }
 
-/// Return the library that a variable of the environment names, or the one that is beside the module in its wheel.
+/// Return the library that a variable of the environment names, or the one that came with the module in its wheel.
 fn shipped_library(py: Python<'_>) -> PyResult<Option<PathBuf>> {
     if std::env::var_os(verify::LIBRARY_VARIABLE).is_some() {
         return Ok(verify::find_library());
     }
     let module: PathBuf = py.import("exchange_core")?.filename()?.extract()?;
-    Ok(Some(module.with_file_name("libexchange_ifma.so")).filter(|path| path.is_file()))
+    Ok(Some(module.with_file_name("lib").join("libexchange_ifma.so")).filter(|path| path.is_file()))
 }
 
 impl From<verify::ShapeError> for PyErr {
