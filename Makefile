@@ -52,7 +52,7 @@ SIZE ?= 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
 demo: $(CORE) ## run the whole exchange, send order flow through it, audit it (DEMO_ARGS="--orders 2000")
@@ -206,7 +206,7 @@ $(INSTALLED):
 # One line, and everything goes on without it.
 .PHONY: no-core
 no-core: $(INSTALLED)
-	@echo "No cargo $(RUST_MIN) or later: everything runs on the reference, the same and slower (rustup has one)" >&2
+	@echo "No cargo $(RUST_MIN) or later: everything runs on the reference: the same bytes, slower (rustup has a cargo)" >&2
 
 .PHONY: core-missing
 core-missing:
