@@ -5,6 +5,7 @@
 //! every input, and `tests/differential` compares them.
 
 pub mod book;
+pub mod checkpoint;
 pub mod fold;
 pub mod frames;
 pub mod hashing;
@@ -16,6 +17,7 @@ pub mod limits;
 mod python;
 #[cfg(feature = "python")]
 mod python_folds;
+pub mod shard;
 pub mod units;
 pub mod verify;
 pub mod wire;
