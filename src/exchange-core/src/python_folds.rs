@@ -1,7 +1,10 @@
 //! `exchange_core.Ledger` and `exchange_core.ShardFold`: converts, and nothing else.
 //!
 //! Frames are read with the GIL released, a whole batch in a call. Columns come as one list each, in their order, so
-//! that Python turns them into rows with `zip` and no statement per row.
+//! that Python turns them into rows with `zip` and no statement per row. `exchange_core.pyi` documents the classes.
+
+// PyO3 hands over what it made of an argument.
+#![allow(clippy::needless_pass_by_value)]
 
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyKeyError, PyValueError};
@@ -214,13 +217,11 @@ impl LedgerDraft {
         PyBytes::new(py, &self.0.chain_hash)
     }
 
-    /// Columns kind, holder, asset, units.
     #[getter]
     fn units<'py>(&self, py: Python<'py>) -> PyResult<UnitLists<'py>> {
         unit_lists(py, &self.0.units)
     }
 
-    /// Columns market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot.
     #[getter]
     fn markets<'py>(&self, py: Python<'py>) -> PyResult<MarketLists<'py>> {
         let MarketColumns { market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot } =
@@ -234,19 +235,16 @@ impl LedgerDraft {
         ))
     }
 
-    /// Columns shard, last_sequence.
     #[getter]
     fn links_in<'py>(&self, py: Python<'py>) -> PyResult<(List<'py>, List<'py>)> {
         Ok((list(py, &self.0.links_in.shard)?, list(py, &self.0.links_in.last_sequence)?))
     }
 
-    /// Columns shard, last_sequence.
     #[getter]
     fn links_out<'py>(&self, py: Python<'py>) -> PyResult<(List<'py>, List<'py>)> {
         Ok((list(py, &self.0.links_out.shard)?, list(py, &self.0.links_out.last_sequence)?))
     }
 
-    /// Rows (to_shard, sequence, source_n, debited_us, [(account, asset, amount_units), ...]).
     #[getter]
     #[allow(clippy::type_complexity)]
     fn sent(&self) -> Vec<(u32, u64, u64, u64, Vec<(u64, u32, u64)>)> {
@@ -263,14 +261,12 @@ impl LedgerDraft {
         rows.collect()
     }
 
-    /// Columns from_shard, sequence, reason.
     #[getter]
     fn answers<'py>(&self, py: Python<'py>) -> PyResult<(List<'py>, List<'py>, List<'py>)> {
         let answers = &self.0.answers;
         Ok((list(py, &answers.from_shard)?, list(py, &answers.sequence)?, list(py, &answers.reason)?))
     }
 
-    /// Rows (withdrawal, account, asset, amount_units, destination, is_open, paid, n, t_us).
     #[getter]
     #[allow(clippy::type_complexity)]
     fn withdrawals(&self) -> Vec<(u64, u64, u32, u64, &str, bool, bool, u64, u64)> {
@@ -291,7 +287,6 @@ impl LedgerDraft {
         rows.collect()
     }
 
-    /// Columns n, t_us, events, changes_markets, verdicts_end.
     #[getter]
     fn frames<'py>(&self, py: Python<'py>) -> PyResult<MarketLists<'py>> {
         let frames = &self.0.frames;
@@ -304,7 +299,6 @@ impl LedgerDraft {
         ))
     }
 
-    /// Columns batch, reason.
     #[getter]
     fn verdicts<'py>(&self, py: Python<'py>) -> PyResult<(List<'py>, List<'py>)> {
         Ok((list(py, &self.0.verdicts.batch)?, list(py, &self.0.verdicts.reason)?))
@@ -389,7 +383,6 @@ impl ShardFold {
         Ok(Self(released(py, || fold::ShardFold::from_state(state))??))
     }
 
-    /// Apply frames; where one does not follow, those before it were applied and `stop` says why.
     fn apply(&mut self, py: Python<'_>, frames: Vec<PyBackedBytes>) -> PyResult<Applied> {
         let frames = slices(&frames);
         let mut applied = fold::Applied::default();
@@ -422,7 +415,6 @@ impl ShardFold {
         PyBytes::new(py, &self.0.chain_hash())
     }
 
-    /// max_validity_ms, live_nonces_per_key_max, open_orders_per_account_max.
     #[getter]
     fn settings(&self) -> (u64, u32, u32) {
         let settings = self.0.settings();
@@ -439,7 +431,6 @@ impl ShardFold {
         self.0.links_out().clone()
     }
 
-    /// Rows (to_shard, sequence, [(account, asset, amount_units, debited_us), ...]).
     #[getter]
     #[allow(clippy::type_complexity)]
     fn sent(&self) -> Vec<(u32, u64, Vec<(u64, u32, u64, u64)>)> {
@@ -463,18 +454,15 @@ impl ShardFold {
         self.0.accounts()
     }
 
-    /// The market as it was defined last, encoded, and its state.
     fn market<'py>(&self, py: Python<'py>, market: u32) -> PyResult<(Bound<'py, PyBytes>, u32)> {
         let (settings, state) = self.0.market(market).ok_or_else(|| no_market(market))?;
         Ok((PyBytes::new(py, settings), state))
     }
 
-    /// market_seq, last_price_ticks.
     fn last_of(&self, market: u32) -> PyResult<(u64, u64)> {
         self.0.last_of(market).ok_or_else(|| no_market(market))
     }
 
-    /// Bids and asks, best first, each (price_ticks, quantity_lots, orders).
     #[pyo3(signature = (market, levels_max=None))]
     fn depth(&self, market: u32, levels_max: Option<usize>) -> PyResult<(Vec<Level>, Vec<Level>)> {
         let (bids, asks) = self.0.depth(market, levels_max.unwrap_or(usize::MAX)).ok_or_else(|| no_market(market))?;
@@ -485,7 +473,6 @@ impl ShardFold {
         self.0.level_at(market, side, price_ticks).map(|level| level_of(&level)).ok_or_else(|| no_market(market))
     }
 
-    /// How changes of a book are written down: 0 not, 1 frame by frame, 2 command by command.
     fn watch(&mut self, market: u32, watch: u8) -> PyResult<()> {
         let watch = match watch {
             0 => Watch::Nothing,
@@ -506,7 +493,6 @@ impl ShardFold {
         Ok((found.0.iter().map(trade_of).collect(), found.1))
     }
 
-    /// Rows (asset, free, locked).
     fn balances(&self, account: u64) -> Vec<(u32, i128, i128)> {
         self.0.balances(account)
     }
@@ -535,13 +521,11 @@ impl ShardFold {
 
 #[pymethods]
 impl Applied {
-    /// (reason, n, detail) of the frame that did not follow; None: all were applied.
     #[getter]
     fn stop(&self) -> Option<(&'static str, u64, String)> {
         self.stop.clone()
     }
 
-    /// Columns n, t_us, events, accounts_end, trades_end, changes_end.
     #[getter]
     #[allow(clippy::type_complexity)]
     fn frames<'py>(
@@ -559,14 +543,12 @@ impl Applied {
         ))
     }
 
-    /// Columns account, places_end, and the places.
     #[getter]
     fn accounts<'py>(&self, py: Python<'py>) -> PyResult<(List<'py>, List<'py>, List<'py>)> {
         let accounts = &self.applied.accounts;
         Ok((list(py, &accounts.account)?, list(py, &accounts.places_end)?, list(py, &accounts.place)?))
     }
 
-    /// Columns market, market_seq, trade_id, price_ticks, quantity_lots, taker_side.
     #[getter]
     #[allow(clippy::type_complexity)]
     fn trades<'py>(
@@ -584,8 +566,6 @@ impl Applied {
         ))
     }
 
-    /// Rows (market, previous_market_seq, market_seq, state, last_price_ticks, bids, asks); a level is
-    /// (price_ticks, quantity_lots, orders).
     #[getter]
     #[allow(clippy::type_complexity)]
     fn changes(&self) -> Vec<(u32, u64, u64, u32, u64, Vec<Level>, Vec<Level>)> {
