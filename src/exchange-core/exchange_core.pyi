@@ -212,19 +212,20 @@ class Ledger:
 
         Args:
             genesis: encoded Genesis of the shard.
-            n, t_us, chain_hash: of the last frame that is in the rows; n 0: none, and the hash does not count.
+            n: position of the last frame that is in the rows; 0: none.
+            t_us: its time in microseconds.
+            chain_hash: its hash; does not count where n is 0.
             units: columns kind, holder, asset, units.
             markets: columns market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot.
-            links_in, links_out: columns shard, last sequence number.
+            links_in: columns shard, last sequence number.
+            links_out: the same.
 
         Raises:
             WireError: the genesis is not canonical.
             ValueError: a hash does not have 32 bytes, or there is no such kind.
         """
 
-    def fold(
-        self, frames: Sequence[bytes], entries: Sequence[tuple[int, int, bytes]] | None = None
-    ) -> LedgerDraft:
+    def fold(self, frames: Sequence[bytes], entries: Sequence[tuple[int, int, bytes]] | None = None) -> LedgerDraft:
         """Return what the next frames change, strictly decoded; the ledger stays as it is.
 
         Args:
