@@ -21,7 +21,9 @@ from exchange.domain.record import Record
 from exchange.engine.choice import engine_named
 from exchange.engine.port import RawEntry
 from exchange.flow.seeded import SeededFlow
+from exchange.local.control_venue import ControlVenue
 from exchange.local.flow_venue import execute_on, open_flow_venue
+from exchange.local.venue import Venue
 from exchange.marketdata.book import Order
 from exchange.marketdata.chain import FoldError, FoldReason
 from exchange.marketdata.fold import Applied, ShardFold
@@ -126,8 +128,7 @@ def assert_same_draft(ours: Any, expected: Draft, frames: Sequence[bytes]) -> No
     assert dict(zip(markets, map(MarketUnits._make, zip(*columns, strict=True)), strict=True)) == expected.markets
     assert list(zip(*ours.links_in, strict=True)) == sorted(expected.links_in.items())
     assert list(zip(*ours.links_out, strict=True)) == sorted(expected.links_out.items())
-    sent = [SentLink(*head, tuple(map(_transfer, transfers))) for *head, transfers in ours.sent]
-    assert sent == list(expected.sent.values())
+    assert list(map(sent_link, ours.sent)) == list(expected.sent.values())
     assert [LinkAnswer(*row) for row in zip(*ours.answers, strict=True)] == expected.answers
     assert [WithdrawalChange(*row) for row in ours.withdrawals] == expected.withdrawals
     batches, reasons = ours.verdicts
@@ -141,8 +142,9 @@ def assert_same_draft(ours: Any, expected: Draft, frames: Sequence[bytes]) -> No
         start = end
 
 
-def _transfer(row: tuple[int, int, int]) -> Transfer:
-    return Transfer(*row)
+def sent_link(row: tuple[int, int, int, int, list[tuple[int, int, int]]]) -> SentLink:
+    to_shard, sequence, source_n, debited_us, transfers = row
+    return SentLink(to_shard, sequence, source_n, debited_us, tuple(Transfer(*transfer) for transfer in transfers))
 
 
 def assert_same_ledger(ours: Any, expected: Ledger) -> None:
@@ -211,7 +213,7 @@ class SettledExchange(Exchange):
 
     def __init__(self) -> None:
         super().__init__()
-        venues = [self.control, *self.shards.values()]
+        venues: list[ControlVenue | Venue] = [self.control, *self.shards.values()]
         self.settled = [(venue, RememberingLedger(venue.genesis), core.Ledger(venue.genesis)) for venue in venues]
 
     @invariant()
@@ -269,9 +271,8 @@ def test_link_of_a_draft_is_the_body_that_the_treasury_signs() -> None:
     genesis, frames, entries = traded_log()
     expected = RememberingLedger(genesis)
     expected.apply(frames, entries)
-    ours = core.Ledger(genesis).fold(frames).sent
-    for (*head, transfers), sent in zip(ours, expected.last.sent.values(), strict=True):
-        assert encode(link_of(1, SentLink(*head, tuple(map(_transfer, transfers))))) == encode(link_of(1, sent))
+    for row, sent in zip(core.Ledger(genesis).fold(frames).sent, expected.last.sent.values(), strict=True):
+        assert encode(link_of(1, sent_link(row))) == encode(link_of(1, sent))
 
 
 # --- what the ledger refuses ----------------------------------------------------------------------------------------
@@ -347,7 +348,7 @@ def spoilt_frame(draw: random.Random, frame: ExecutionFrame) -> ExecutionFrame:
 def spoilt_logs(seed: int, frames: list[bytes], count: int) -> list[tuple[int, list[bytes]]]:
     """Return logs of an engine that is wrong in one frame; encodable ones only, with the place of that frame."""
     draw = random.Random(seed)
-    found = []
+    found: list[tuple[int, list[bytes]]] = []
     while len(found) < count:
         n = draw.randint(1, len(frames))
         try:
@@ -383,12 +384,12 @@ def test_ledger_refuses_the_logs_of_wrong_engines_for_the_same_reasons(seed: int
     for n, log in spoilt_logs(seed, frames, 150):
         expected, ours = RememberingLedger(genesis), core.Ledger(genesis)
         wanted = refusal_of(expected.apply, log)
-        assert_same_refusal(refusal_of(ours.adopt(ours.fold, log)), wanted, f"seed {seed}, frame {n}")
+        assert_same_refusal(refusal_of(ours.fold, log), wanted, f"seed {seed}, frame {n}")
         if wanted is None:
-            assert_same_draft(core.Ledger(genesis).fold(log), expected.last, log)
-            assert_same_ledger(ours, expected)
-        else:
-            assert ours.n == 0
+            draft = ours.fold(log)
+            assert_same_draft(draft, expected.last, log)
+            ours.adopt(draft)
+        assert_same_ledger(ours, expected)
         reasons.add(wanted and wanted[0])
     assert len(reasons) > 3
 
