@@ -14,8 +14,8 @@ use crate::hashing::{chain_hash, genesis_hash, input_hash};
 use crate::kinds::SELL;
 use crate::units::AMOUNT_UNITS_MAX;
 use crate::wire::messages::{
-    BatchResult, Deposited, Event, ExecutionFrame, FeesPaidOut, FundsCredited, FundsSent, Genesis, LinkResult,
-    MarketDefined, MarketStateChanged, Trade, WithdrawalClosed, WithdrawalRequested,
+    BatchResult, Deposited, ExecutionFrame, FeesPaidOut, FundsCredited, FundsSent, Genesis, LinkResult, MarketDefined,
+    MarketStateChanged, Trade, WithdrawalClosed, WithdrawalRequested,
 };
 use crate::wire::{EventMember, Message, UnknownFormat, WireError, check_format};
 
@@ -747,8 +747,8 @@ impl<'l> Folding<'l> {
         self.begin(&head);
         for event in events {
             let event = event?;
-            if !self.fold_event(&event)? {
-                Event::decode(event.event)?;
+            if !self.fold_event(&event)? && event.judge() != Some(true) {
+                return Err(FrameStop::Malformed);
             }
         }
         self.judge()?;
