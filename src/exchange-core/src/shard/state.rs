@@ -13,12 +13,12 @@ use crate::shard::nonces::Nonces;
 use crate::shard::{FORMAT, Shard};
 use crate::units::{CONTROL_SHARD, SHARD_MAX};
 use crate::verify::{is_environment, key_refusal};
+use crate::wire::Message;
 use crate::wire::entries::check_format;
 use crate::wire::messages::{
     AccountState, AssetAmount, Balance, BookState, Genesis, LinkIn, LinkOut, LiveNonce, OperatorKey, RestingOrder,
     ShardCore, ShardState, Timer,
 };
-use crate::wire::Message;
 
 impl Shard {
     /// Return a shard before its first entry; `genesis` is an encoded Genesis.
@@ -91,7 +91,8 @@ impl Shard {
     /// Load a state that breaks no invariant.
     pub(crate) fn load(state: &ShardState<'_>) -> Result<Self, LoadError> {
         let core = load_core(&state.core)?;
-        let mut floor = Floor { shard: core.shard, ..Floor::default() };
+        let mut floor = Floor::default();
+        floor.shard = core.shard;
         floor.last_order = state.last_order;
         floor.last_trade = state.last_trade;
         floor.accounts.fees = amounts_in(&state.fees);
