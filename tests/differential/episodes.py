@@ -158,7 +158,7 @@ EVERYTHING: Final[Mapping[str, int]] = {
     "damaged": 14,
     "garbage": 2,
     "stale": 4,
-    "stop": 2,
+    "stop": 4,
 }
 TRADING: Final[Mapping[str, int]] = {"trade": 240, "many": 12, "clock": 6, "links": 6, "operations": 2, "mixed": 2}
 
@@ -185,7 +185,7 @@ THEMES: Final = (
         {"trade": 60, "operations": 60, "links": 20, "clock": 30, "mixed": 30, "stop": 4, "stale": 4},
         steps_us=1_200_000,
     ),
-    Theme("damage", few_markets, {"trade": 40, "damaged": 80, "garbage": 8, "operations": 8, "links": 8}),
+    Theme("damage", few_markets, {"trade": 40, "damaged": 80, "garbage": 8, "operations": 8, "links": 8, "stop": 2}),
 )
 LIMITS: Final = Theme("limits", two_markets, TRADING, accounts=4, spoiled_one_in=60, funds_units=(10**11, 10**12))
 FLOODS: Final = Theme("floods", two_markets, TRADING, accounts=4, funds_units=(10**11, 10**12))
@@ -298,8 +298,7 @@ def _damaged(maker: Maker) -> Made:
     sound = draw.weighted({"trade": 6, "mixed": 3, "operations": 2, "links": 1} if draw.below(2) else _ONLY_TRADE)
     made = _KINDS[sound](maker)
     frame = damaged(draw, made.order_frame)
-    # Another version at the start would stop the shard; that is what `_stop` does now and then.
-    return maker.made(frame if _is_version_1(frame) else b"\xff" + frame, made.commands)
+    return maker.made(frame, made.commands, may_stop=not _is_version_1(frame))
 
 
 _ONLY_TRADE: Final[Mapping[str, int]] = {"trade": 1}
@@ -314,7 +313,7 @@ def _garbage(maker: Maker) -> Made:
     frame = draw.data(draw.below(80))
     if draw.below(2):
         frame = b"\x08\x01" + frame
-    return maker.made(frame if _is_version_1(frame) else b"")
+    return maker.made(frame, may_stop=not _is_version_1(frame))
 
 
 def _stale(maker: Maker) -> Made:
@@ -407,10 +406,10 @@ def _stack(maker: Maker, count: int, levels: int) -> Iterator[Made]:
     if turns == 1:
         yield _one(maker, 1, *orders)
         return
-    batches = []
-    for start in range(0, count, max(1, count // turns)):
-        account = 1 + start // max(1, count // turns) % 2
-        batches.append(maker.batch(account, orders[start : start + max(1, count // turns)]))
+    length = min(1_024, max(1, count // turns))
+    batches = [
+        maker.batch(1 + start // length % 2, orders[start : start + length]) for start in range(0, count, length)
+    ]
     maker.world.now_us += 1
     yield maker.made(maker.frame(batches), count)
 

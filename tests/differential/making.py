@@ -191,6 +191,8 @@ class Maker:
         if draw.below(10):
             multiple = _multiple(settings, price)
             price -= price % multiple
+        elif draw.below(2):
+            price += 1
         return max(1, min(price, PRICE_TICKS_MAX))
 
     def _lots(self, market: int, price: int, large: bool) -> int:
@@ -404,7 +406,8 @@ class Maker:
         world = self.world
         if sequence is None:
             sequence = world.link_sequences.get(from_shard, 0) + 1 + ahead
-        link = Link(from_shard, world.shard if to_shard is None else to_shard, sequence, sequence, tuple(transfers))
+        source_n = min(sequence, TIME_US_MAX)
+        link = Link(from_shard, world.shard if to_shard is None else to_shard, sequence, source_n, tuple(transfers))
         payload = encode(link)
         return SignedLink(payload, self._signature(TREASURY, SignedKind.LINK, payload))
 
