@@ -14,6 +14,7 @@ mod nonces;
 mod orders;
 mod queries;
 mod state;
+mod what_if;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +24,7 @@ pub use self::errors::{ApplyError, LoadError, Stop};
 pub use self::market::{market_is_valid, settings_are_valid};
 pub use self::money::resting_hold_of;
 pub use self::queries::{BookCut, Facts, OpenOrder, Summary};
+pub use self::what_if::WhatIf;
 
 use self::core::Core;
 use self::floor::Floor;

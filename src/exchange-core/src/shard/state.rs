@@ -153,18 +153,9 @@ impl Shard {
     }
 
     /// Return position, settings, operators, nonces and links as a value.
-    pub(crate) fn export_core(&self) -> ShardCore<'_> {
+    fn export_core(&self) -> ShardCore<'_> {
         let core = &self.core;
         ShardCore {
-            // It was decoded when it was loaded.
-            genesis: Genesis::decode(&core.genesis).expect("a genesis stays canonical"),
-            n: core.n,
-            t_us: core.t_us,
-            chain_hash: &core.chain_hash,
-            rules: core.rules,
-            settings: core.settings,
-            operators: self.export_operators(),
-            control_floor: core.control_floor,
             nonces: core
                 .nonces
                 .sorted()
@@ -188,12 +179,31 @@ impl Shard {
                     received: amounts_out(&link.received),
                 })
                 .collect(),
+            ..self.export_small_core()
+        }
+    }
+
+    /// Return what `export_core` does, without nonces and links that came in.
+    pub(crate) fn export_small_core(&self) -> ShardCore<'_> {
+        let core = &self.core;
+        ShardCore {
+            // It was decoded when it was loaded.
+            genesis: Genesis::decode(&core.genesis).expect("a genesis stays canonical"),
+            n: core.n,
+            t_us: core.t_us,
+            chain_hash: &core.chain_hash,
+            rules: core.rules,
+            settings: core.settings,
+            operators: self.export_operators(),
+            control_floor: core.control_floor,
+            nonces: Vec::new(),
+            links_in: Vec::new(),
             links_out: self.export_links_out(),
         }
     }
 
     /// Return the operators' keys as values, by role.
-    pub(crate) fn export_operators(&self) -> Vec<OperatorKey<'_>> {
+    fn export_operators(&self) -> Vec<OperatorKey<'_>> {
         self.core
             .operators
             .iter()
@@ -207,7 +217,7 @@ impl Shard {
     }
 
     /// Return what went to other shards as values, by shard.
-    pub(crate) fn export_links_out(&self) -> Vec<LinkOut> {
+    fn export_links_out(&self) -> Vec<LinkOut> {
         self.core
             .links_out
             .iter()
