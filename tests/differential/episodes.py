@@ -550,6 +550,8 @@ def _frames_at_their_limits(maker: Maker) -> Iterator[Made]:
     yield maker.made(head + link * (FRAME_LINKS_MAX + 1))
     full = [CancelAllOrders(99_999)] * 1_024
     batches = [maker.batch(1, full) for _ in range(FRAME_COMMANDS_MAX // 1_024)]
+    yield maker.made(maker.frame(batches), FRAME_COMMANDS_MAX)
+    batches = [maker.batch(1, full) for _ in range(FRAME_COMMANDS_MAX // 1_024)]
     yield maker.made(maker.frame([*batches, maker.batch(1, [CancelAllOrders()])]), FRAME_COMMANDS_MAX + 1)
     yield maker.made(head + sized(9, bytes(FRAME_BYTES_MAX)).data)
     for length in (65_536, 65_537):

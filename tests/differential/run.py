@@ -12,6 +12,7 @@ import msgspec
 from exchange.domain.record import Record
 from exchange.domain.state import Checkpoint, ShardState
 from exchange.engine.port import EngineFactory, RawEntry
+from exchange.wire.errors import WireError
 from exchange.wire.hashing import state_hash
 from exchange.wire.messages import decode, encode
 from tests.differential.cases import Case, Step
@@ -181,7 +182,7 @@ class _Episode:
     def _ask(self, step: Step) -> Step:
         """Return a step before which something else is asked, now and then."""
         checks, world = self.checks, self.world
-        kind = checks.below(120)
+        kind = checks.below(64)
         if kind == 0:
             return replace(step, reload=checks.pick(["left", "right", "both"]))
         if kind in (1, 2) and world.markets:
@@ -201,7 +202,10 @@ class _Episode:
         if checks.one_in(3):
             return damaged(checks, checkpoint)
         state = decode(ShardState, decode(Checkpoint, checkpoint).state)
-        encoded = encode(_altered(checks, Maker(self.world, self.theme, checks), state))
+        try:
+            encoded = encode(_altered(checks, Maker(self.world, self.theme, checks), state))
+        except WireError:
+            return damaged(checks, checkpoint)
         if checks.one_in(4):
             encoded = damaged(checks, encoded)
         return encode(Checkpoint(1, state_hash(encoded), encoded)) if encoded else checkpoint
