@@ -70,6 +70,8 @@ pub struct Shard {
     timers_of: BTreeSet<(u32, u64, u64)>,
     pending: VecDeque<PendingCancelAll>,
     commands: Vec<Command>,
+    /// Of the last entry that was answered; after a stop it is not the core's.
+    position: u64,
     events_written: u64,
     stopped: Option<ApplyError>,
 }
@@ -89,7 +91,7 @@ impl Shard {
         std::mem::swap(&mut self.floor.writer.out, out);
         self.commands = commands;
         match done {
-            Ok(()) => self.core.chain_hash = chain_hash(&out[begin..]),
+            Ok(()) => (self.position, self.core.chain_hash) = (n, chain_hash(&out[begin..])),
             Err(error) => {
                 out.truncate(begin);
                 self.stopped = Some(error.clone());

@@ -113,7 +113,7 @@ macro_rules! field_read {
     ((many $t:ty, $low:expr, $high:expr), ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $into:ident) => {{
         let stop = content_end($data, &mut $pos, $end, $name, $at)?;
         if $into.len() == $high {
-            return Err(wrong_length($name, $high + 1, $low, $high, $at));
+            return Err(wrong_length($name, $into.len() + 1, $low, $high, $at));
         }
         let place = $into.len();
         $into.push(<$t>::read($data, $pos, stop, $at).map_err(|error| error.within_element($name, place))?);
