@@ -31,7 +31,7 @@ type Level = (u64, u64);
 type OpenOrder = (u64, u64, u32, u32, u64, u64, u64);
 
 /// Run work of the core with the GIL released; a panic in it is a stop.
-fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
+pub(crate) fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
     py.detach(|| catch_unwind(AssertUnwindSafe(work)))
         .map_err(|panic| Stop::new_err(("INVARIANT", format!("the core panicked: {}", words_of(panic.as_ref())))))
 }
@@ -498,6 +498,7 @@ fn exchange_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LoadError", py.get_type::<LoadError>())?;
     module.add_class::<Shard>()?;
     module.add_class::<WhatIf>()?;
+    crate::python_folds::register(module)?;
     module.add_class::<Verifier>()?;
     module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(recode, module)?)?;
