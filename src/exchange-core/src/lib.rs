@@ -7,5 +7,7 @@
 pub mod book;
 pub mod ladder;
 pub mod limits;
+#[cfg(feature = "python")]
+mod python;
 pub mod units;
 pub mod verify;
