@@ -7,19 +7,15 @@ was built and the processor has AVX-512 IFMA; the program says so. Status 1 when
 
 import argparse
 import contextlib
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from exchange.reference.signing import key_refusal, signature_refusal
+from tools.core_examples import CRATE, command_of, environment_of_examples
 
-CRATE: Final = Path(__file__).parent.parent / "src" / "exchange-core"
-LIBRARY: Final = CRATE / "ifma" / "target" / "release" / "libexchange_ifma.so"
-LIBRARY_VARIABLE: Final = "EXCHANGE_IFMA_LIBRARY"
 PROGRESS_ROWS: Final = 500_000
 
 _HEAD_BYTES: Final = 2 + 1 + 1 + 32 + 64
@@ -70,23 +66,15 @@ def differences(rows: Iterator[Row]) -> tuple[int, int]:
     return count, found
 
 
-def environment() -> dict[str, str]:
-    """Return this environment, with the library of the fast path named where it was built."""
-    known = {LIBRARY_VARIABLE: str(LIBRARY)} if LIBRARY.is_file() else {}
-    return known | os.environ
-
-
 def main() -> None:
     """Compare, print the counts, end with status 1 when a verdict differs or the program failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000_000, help="signatures (10,000,000: half an hour)")
     parser.add_argument("--seed", type=int, default=1, help="the same signatures for the same seed (1)")
-    parser.add_argument("--program", type=Path, help="the built example; else cargo builds it")
     options = parser.parse_args()
-    cargo = ["cargo", "run", "--quiet", "--release", "--example", "compare_verifiers", "--"]
-    program = [str(options.program.resolve())] if options.program else cargo
-    command = [*program, str(options.count), str(options.seed), "--write"]
-    with subprocess.Popen(command, cwd=CRATE, env=environment(), stdout=subprocess.PIPE, bufsize=1 << 20) as process:
+    command, environment = command_of("compare_verifiers"), environment_of_examples()
+    command += [str(options.count), str(options.seed), "--write"]
+    with subprocess.Popen(command, cwd=CRATE, env=environment, stdout=subprocess.PIPE, bufsize=1 << 20) as process:
         assert process.stdout is not None
         count = found = 0
         with contextlib.closing(process.stdout) as stream:

@@ -276,7 +276,11 @@ macro_rules! recoders {
 }
 
 recoders!(
-    Asset, TickRow, LotRow, Market, ShardSettings,
+    Asset,
+    TickRow,
+    LotRow,
+    Market,
+    ShardSettings,
     PlaceOrder,
     CancelOrder,
     ReduceOrder,
