@@ -14,7 +14,7 @@ const MESSAGE_BYTES: usize = 128;
 const KNOWN_KEYS: usize = 1_024;
 const DISTINCT_KEYS: usize = 8 * KNOWN_KEYS;
 const SIZES: [usize; 5] = [1, 8, 64, 512, 1_024];
-const RUNS: usize = 5;
+const RUNS: usize = 15;
 
 struct Signed {
     messages: Vec<Vec<u8>>,
