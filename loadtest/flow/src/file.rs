@@ -1,12 +1,11 @@
 //! The flow file: what every engine reads, in whatever language it is written.
 //!
 //! All numbers are little-endian. Header: the 8 bytes `CLOBFLW1`; u32 markets; u32 segments; u64 messages; u64 orders
-//! (ids are 1 to this number, each placed once); the expected totals of all messages, then those of the first
-//! `prefix_messages` (u64, before them). A total is five u64: trades, traded quantity, sum of price times quantity
-//! (modulo 2^64), rejected messages, orders open at the end. Then one u64 per segment: its number of messages, with
-//! bit 63 set where the clock runs. Then the messages, 32 bytes each: u64 id, i64 price, u32 quantity, u32 market, u8
-//! kind, u8 side (0 buy, 1 sell), u8 time in force, 5 bytes of nothing. A segment whose clock does not run prepares the
-//! books for the next one.
+//! (ids are 1 to this number, each placed once); what all messages come to, as five u64: trades, traded quantity, sum of
+//! price times quantity (modulo 2^64), rejected messages, orders open at the end. Then one u64 per segment: its number
+//! of messages, with bit 63 set where the clock runs. Then the messages, 32 bytes each: u64 id, i64 price, u32 quantity,
+//! u32 market, u8 kind, u8 side (0 buy, 1 sell), u8 time in force, 5 bytes of nothing. A segment whose clock does not
+//! run prepares the books for the next one.
 
 use std::fs;
 use std::io;
@@ -89,10 +88,6 @@ pub struct Flow {
     pub orders: u64,
     /// What all messages come to.
     pub total: Total,
-    /// Length of the part at the beginning whose total is known too.
-    pub prefix_messages: u64,
-    /// What that part comes to.
-    pub prefix: Total,
     /// Segments: number of messages, whether they are timed.
     pub segments: Vec<(usize, bool)>,
     /// All messages.
@@ -113,8 +108,6 @@ impl Flow {
         let numbers = [self.messages.len() as u64, self.orders]
             .into_iter()
             .chain(total(&self.total))
-            .chain([self.prefix_messages])
-            .chain(total(&self.prefix))
             .chain(self.segments.iter().map(|(len, timed)| *len as u64 | if *timed { TIMED } else { 0 }));
         for number in numbers {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -148,8 +141,6 @@ impl Flow {
         let len = usize::try_from(number(&mut rest)?).ok()?;
         let orders = number(&mut rest)?;
         let total = read_total(&mut rest)?;
-        let prefix_messages = number(&mut rest)?;
-        let prefix = read_total(&mut rest)?;
         let segments = (0..segments)
             .map(|_| number(&mut rest).map(|it| (usize::try_from(it & !TIMED).unwrap_or(usize::MAX), it & TIMED != 0)))
             .collect::<Option<Vec<_>>>()?;
@@ -157,7 +148,7 @@ impl Flow {
             return None;
         }
         let messages = rest.chunks_exact(MESSAGE_LEN).map(read_message).collect::<Option<Vec<_>>>()?;
-        Some(Self { markets, orders, total, prefix_messages, prefix, segments, messages })
+        Some(Self { markets, orders, total, segments, messages })
     }
 }
 

@@ -25,12 +25,13 @@ struct Making {
     flow: Flow,
 }
 
-/// Return a flow with so many timed messages, or up to a whole refill more; what the first `prefix` messages in all come to is noted too.
+/// Return a flow with so many timed messages, or up to a whole refill more. A flow with fewer messages is the beginning
+/// of one with more.
 ///
 /// # Panics
 /// A shape has no markets or no weights, or there is more than memory holds.
 #[must_use]
-pub fn generate(shape: &Shape, seed: u64, messages: usize, prefix: u64) -> Flow {
+pub fn generate(shape: &Shape, seed: u64, messages: usize) -> Flow {
     let mut sum = 0;
     let market_sums = (1..=u64::from(shape.markets))
         .map(|rank| {
@@ -45,7 +46,7 @@ pub fn generate(shape: &Shape, seed: u64, messages: usize, prefix: u64) -> Flow 
         markets: (0..shape.markets).map(|_| Market { fair: START_TICKS, open: Vec::new() }).collect(),
         market_sums,
         places: vec![0],
-        flow: Flow { markets: shape.markets, prefix_messages: prefix, ..Flow::default() },
+        flow: Flow { markets: shape.markets, ..Flow::default() },
     };
     let mut left = messages;
     while left > 0 {
@@ -58,7 +59,6 @@ pub fn generate(shape: &Shape, seed: u64, messages: usize, prefix: u64) -> Flow 
         left = left.saturating_sub(len);
     }
     making.flow.total = making.books.total();
-    making.flow.prefix_messages = making.flow.prefix_messages.min(making.flow.messages.len() as u64);
     making.flow
 }
 
@@ -231,8 +231,5 @@ impl Making {
             open.push(message.id);
         }
         self.flow.messages.push(message);
-        if self.flow.messages.len() as u64 == self.flow.prefix_messages {
-            self.flow.prefix = self.books.total();
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Writes flow files: `bench-flow FOLDER MESSAGES PREFIX SEED NAME...`; without arguments, lists the flows.
+//! Writes flow files: `bench-flow FOLDER MESSAGES SEED NAME...`; without arguments, lists the flows.
 
 use std::env;
 use std::path::Path;
@@ -25,16 +25,16 @@ fn main() -> ExitCode {
 }
 
 fn write(arguments: &[String]) -> Result<(), String> {
-    let [folder, messages, prefix, seed, names @ ..] = arguments else {
-        return Err("usage: bench-flow FOLDER MESSAGES PREFIX SEED NAME...".into());
+    let [folder, messages, seed, names @ ..] = arguments else {
+        return Err("usage: bench-flow FOLDER MESSAGES SEED NAME...".into());
     };
     let number = |text: &String| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
-    let (messages, prefix, seed) = (number(messages)?, number(prefix)?, number(seed)?);
+    let (messages, seed) = (number(messages)?, number(seed)?);
     let messages = usize::try_from(messages).map_err(|error| error.to_string())?;
     for name in names {
         let shape = shape(name).ok_or_else(|| format!("{name}: no such flow"))?;
         let path = Path::new(folder).join(format!("{name}.flow"));
-        let flow = generate(&shape, seed, messages, prefix);
+        let flow = generate(&shape, seed, messages);
         flow.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         println!("{name}\t{}\t{}\t{}", flow.messages.len(), flow.total.trades, flow.total.open);
     }
