@@ -1,5 +1,5 @@
-# `make` lists the targets. The first one that needs tools makes .venv from the locked packages; after that nothing
-# here uses a network, except `make lock`.
+# `make` lists the targets. The first one that needs tools makes .venv from the locked packages, and fetches the crates
+# that the core needs where cargo is found; after that nothing here uses a network, except `make lock`.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,41 +23,88 @@ PYTHON ?= $(shell \
 		done; \
 	done)
 
+# The core in Rust is built where a cargo is found that can build it; without it everything runs on the reference.
+CRATE := src/exchange-core
+CRATE_SOURCES = $(shell find $(CRATE) -name target -prune -o -name exchange_core.data -prune -o -name fuzz -prune -o \
+	\( -path "*/src/*" -o -path "*/.cargo/*" -o -name "Cargo.*" -o -name pyproject.toml -o -name "*.pyi" \) -type f -print)
+# A network is asked only where a crate of a Cargo.lock was never fetched.
+FETCH = for part in $(CRATE) $(CRATE)/ifma; do \
+	( cd $$part && { $(CARGO) fetch --quiet --locked --offline 2>/dev/null || $(CARGO) fetch --quiet --locked; } ); done
+# The verifier in lanes is a library of its own, built for processors that have what it needs and loaded by those alone.
+IFMA := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
+CORE_BUILT := $(VENV)/.core
+RUST_MIN := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' $(CRATE)/Cargo.toml)
+CARGO ?= $(shell found=$$(cargo --version 2>/dev/null | cut -d " " -f 2); \
+	[ "$$(printf '%s\n' $(RUST_MIN) "$$found" | sort -V | head -n 1)" != $(RUST_MIN) ] || echo cargo)
+CORE := $(if $(CARGO),$(CORE_BUILT),no-core)
+
 DEMO_ARGS ?=
 UP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+CARGO_TEST_ARGS ?=
+DIFFERENTIAL_ARGS ?=
+FUZZ_TARGET ?= apply
+FUZZ_ARGS ?= -max_total_time=60
 VECTORS_ARGS ?=
 LOCK_ARGS ?=
 SIZE ?= 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
-demo: $(INSTALLED) ## run the whole exchange, send order flow through it, audit it (DEMO_ARGS="--orders 2000")
+demo: $(CORE) ## run the whole exchange, send order flow through it, audit it (DEMO_ARGS="--orders 2000")
 	@$(BIN)/clob demo $(DEMO_ARGS)
 
 .PHONY: test
-test: $(INSTALLED) ## run the tests, on all cores (PYTEST_ARGS="-k nonce")
+test: $(CORE) ## run the tests, on all cores (PYTEST_ARGS="-k nonce")
 	@$(BIN)/python -m pytest -n auto -m "not long" $(PYTEST_ARGS)
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## run the tests that take minutes (SIZE=10 for ten times the cases)
+test-long: $(CORE) ## run the tests that take minutes (SIZE=10 for ten times the cases)
 	@CLOB_TEST_SIZE=$(SIZE) $(BIN)/python -m pytest -n auto -m long $(PYTEST_ARGS)
 
 .PHONY: up
-up: $(INSTALLED) ## run the exchange until Ctrl-C (UP_ARGS="--data-dir DIR")
+up: $(CORE) ## run the exchange until Ctrl-C (UP_ARGS="--data-dir DIR")
 	@$(BIN)/clob up $(UP_ARGS)
 
 .PHONY: bench
-bench: $(INSTALLED) ## measure orders per second through all services, for a minute (BENCH_ARGS="--seconds 20")
+bench: $(CORE) ## measure orders per second through all services, for a minute (BENCH_ARGS="--seconds 20")
 	@$(BIN)/python -m loadtest.bench_path $(BENCH_ARGS)
 
 .PHONY: bench-reference
 bench-reference: $(INSTALLED) ## measure commands per second on the reference engine alone (BENCH_ARGS)
 	@$(BIN)/python -m loadtest.bench_reference $(BENCH_ARGS)
+
+.PHONY: core
+core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## build the core in Rust and install its wheel in .venv
+
+.PHONY: test-core
+test-core: export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crate's format, run clippy, run its own tests
+	@cd $(CRATE) && $(CARGO) fmt --check
+	@cd $(CRATE) && $(CARGO) clippy --quiet --locked --all-targets --all-features -- -D warnings
+	@cd $(CRATE)/ifma && $(CARGO) fmt --check
+	@$(if $(IFMA),cd $(CRATE)/ifma && $(CARGO) clippy --quiet --locked -- -D warnings)
+	@cd $(CRATE) && $(CARGO) test --quiet --locked $(CARGO_TEST_ARGS)
+
+.PHONY: bench-core
+bench-core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure books and shards beside other engines (BENCH_ARGS)
+	@$(BIN)/python -m loadtest.bench_core $(BENCH_ARGS)
+
+.PHONY: bench-verify
+bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a second beside other libraries (BENCH_ARGS)
+	@$(BIN)/python -m loadtest.bench_verify $(BENCH_ARGS)
+
+.PHONY: differential
+differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference (DIFFERENTIAL_ARGS)
+	@$(BIN)/python -m tests.differential $(DIFFERENTIAL_ARGS)
+
+.PHONY: fuzz
+fuzz: $(if $(CARGO),$(INSTALLED),core-missing) ## fuzz a decoder or apply (FUZZ_TARGET=apply FUZZ_ARGS=-max_total_time=60)
+	@cd $(CRATE) && $(CARGO) fuzz run $(FUZZ_TARGET) -- $(FUZZ_ARGS)
 
 .PHONY: gen
 gen: $(INSTALLED) ## regenerate gen/ from proto/
@@ -151,6 +198,31 @@ $(INSTALLED):
 	fi
 	@$(PIP) install --require-hashes --requirement requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@$(if $(CARGO),$(FETCH))
 	@printf '%s\n' "$(CURDIR)/src" "$(CURDIR)/gen/python" \
 		>"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/clob-roots.pth"
 	@echo "$(CURDIR)" >$@
+
+# One line, and everything goes on without it.
+.PHONY: no-core
+no-core: $(INSTALLED)
+	@echo "No cargo $(RUST_MIN) or later: everything runs on the reference: the same bytes, slower (rustup has a cargo)" >&2
+
+.PHONY: core-missing
+core-missing:
+	@echo "The core needs Rust $(RUST_MIN) or later, and there is no such cargo on the PATH: install it with rustup" >&2
+	@exit 1
+
+WHEELS := build/wheels
+
+# make runs this once where a source, the lock or the stub is newer than the module that is installed.
+$(CORE_BUILT): $(INSTALLED) $(CRATE_SOURCES)
+	@echo "Building the core in Rust (when its sources change; a minute the first time)" >&2
+	@$(FETCH)
+	@rm -rf $(WHEELS) $(CRATE)/exchange_core.data
+	@$(if $(IFMA),cd $(CRATE)/ifma && $(CARGO) build --quiet --release --locked --offline --target-dir ../target/ifma && \
+		install -D ../target/ifma/release/libexchange_ifma.so -t ../exchange_core.data/platlib/exchange_core/lib)
+	@cd $(CRATE) && { said=$$($(CURDIR)/$(BIN)/maturin build --release --locked --offline \
+		--out $(CURDIR)/$(WHEELS) 2>&1) || { echo "$$said" >&2; exit 1; }; }
+	@$(PIP) install --no-deps --no-index --force-reinstall $(WHEELS)/exchange_core-*.whl
+	@touch $@

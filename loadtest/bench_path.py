@@ -28,7 +28,7 @@ from exchange.embedded.demo import CALL_S_MAX, ENVIRONMENT, SENDER, Demo
 from exchange.embedded.demo_flow import seeded_source
 from exchange.embedded.exchange import EmbeddedExchange, Options, cpu_seconds
 from exchange.embedded.flow_sender import BATCHES_PER_MESSAGE, FlowSender
-from exchange.engine.choice import ENGINES, engine_named
+from exchange.engine.choice import DEFAULT_ENGINE, ENGINES, engine_named
 from loadtest.bench_reference import machine
 
 SETTINGS: Final = ShardSettings(
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=2, help="shards (default: 2)")
     parser.add_argument("--workers", type=int, default=1, help="verifying processes (default: 1)")
     parser.add_argument("--durability", choices=[durability.value for durability in Durability], default="memory")
-    parser.add_argument("--engine", choices=sorted(ENGINES), default="reference")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default=DEFAULT_ENGINE)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
     options = parser.parse_args()
     about = machine()

@@ -65,10 +65,12 @@ impl Level {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    key: i64,
-    level: u32,
+/// Some levels that stand together, ascending by key. Keys stand apart from what they lead to, so that a search touches
+/// few cache lines.
+#[derive(Clone, Debug, Default)]
+struct Chunk {
+    keys: Vec<i64>,
+    levels: Vec<u32>,
 }
 
 /// One side of a book: its levels in chunks, ascending by key; the best level is the last of the last chunk.
@@ -77,7 +79,9 @@ struct Entry {
 /// the best price, which is where most are made, move few others.
 #[derive(Clone, Debug)]
 pub struct Half {
-    chunks: Vec<Vec<Entry>>,
+    chunks: Vec<Chunk>,
+    /// First key of each chunk.
+    firsts: Vec<i64>,
     best: u32,
 }
 
@@ -91,59 +95,70 @@ impl Half {
     /// Return a side without orders.
     #[must_use]
     pub fn new() -> Self {
-        Self { chunks: Vec::new(), best: NONE }
+        Self { chunks: Vec::new(), firsts: Vec::new(), best: NONE }
     }
 
     /// Return the number of levels.
     #[must_use]
     pub fn levels(&self) -> usize {
-        self.chunks.iter().map(Vec::len).sum()
+        self.chunks.iter().map(|chunk| chunk.keys.len()).sum()
+    }
+
+    /// Return the chunk that has a key, or would have it.
+    #[inline]
+    fn chunk_of(&self, key: i64) -> usize {
+        match self.firsts.last() {
+            // Most of what happens, happens near the best price.
+            Some(&first) if key >= first => self.firsts.len() - 1,
+            _ => self.firsts.partition_point(|&first| first <= key).saturating_sub(1),
+        }
     }
 
     /// Return the level of a key, or where one would stand: chunk and place in it.
+    #[inline]
     fn find(&self, key: i64) -> Result<u32, (usize, usize)> {
-        let Some(last) = self.chunks.last() else { return Err((0, 0)) };
-        // Most of what happens, happens near the best price: the last chunk is looked at first.
-        let at = if last[0].key <= key {
-            self.chunks.len() - 1
-        } else {
-            self.chunks.partition_point(|chunk| chunk[0].key <= key).saturating_sub(1)
-        };
-        let chunk = &self.chunks[at];
-        let place = chunk.partition_point(|entry| entry.key < key);
-        match chunk.get(place) {
-            Some(entry) if entry.key == key => Ok(entry.level),
+        let at = self.chunk_of(key);
+        let Some(chunk) = self.chunks.get(at) else { return Err((0, 0)) };
+        let place = chunk.keys.partition_point(|&other| other < key);
+        match chunk.keys.get(place) {
+            Some(&other) if other == key => Ok(chunk.levels[place]),
             _ => Err((at, place)),
         }
     }
 
-    fn insert(&mut self, (at, place): (usize, usize), entry: Entry) {
+    fn insert(&mut self, (at, place): (usize, usize), key: i64, level: u32) {
         if self.chunks.is_empty() {
-            self.chunks.push(Vec::new());
+            self.chunks.push(Chunk::default());
+            self.firsts.push(key);
+        }
+        let (mut at, mut place) = (at, place);
+        if self.chunks[at].keys.len() == CHUNK_LEVELS_MAX {
+            let half = CHUNK_LEVELS_MAX / 2;
+            let chunk = &mut self.chunks[at];
+            let upper = Chunk { keys: chunk.keys.split_off(half), levels: chunk.levels.split_off(half) };
+            self.firsts.insert(at + 1, upper.keys[0]);
+            self.chunks.insert(at + 1, upper);
+            if place > half {
+                (at, place) = (at + 1, place - half);
+            }
         }
         let chunk = &mut self.chunks[at];
-        if chunk.len() < CHUNK_LEVELS_MAX {
-            chunk.insert(place, entry);
-        } else {
-            let mut upper = chunk.split_off(CHUNK_LEVELS_MAX / 2);
-            if place <= chunk.len() {
-                chunk.insert(place, entry);
-            } else {
-                upper.insert(place - CHUNK_LEVELS_MAX / 2, entry);
-            }
-            self.chunks.insert(at + 1, upper);
-        }
+        chunk.keys.insert(place, key);
+        chunk.levels.insert(place, level);
+        self.firsts[at] = chunk.keys[0];
         self.find_best();
     }
 
     fn delete(&mut self, key: i64) {
-        let at = self.chunks.partition_point(|chunk| chunk[0].key <= key) - 1;
+        let at = self.chunk_of(key);
         let chunk = &mut self.chunks[at];
-        let place = chunk.partition_point(|entry| entry.key < key);
-        debug_assert_eq!(chunk[place].key, key);
-        chunk.remove(place);
-        if chunk.is_empty() {
-            self.chunks.remove(at);
+        let place = chunk.keys.partition_point(|&other| other < key);
+        debug_assert_eq!(chunk.keys[place], key);
+        chunk.keys.remove(place);
+        chunk.levels.remove(place);
+        match chunk.keys.first() {
+            Some(&first) => self.firsts[at] = first,
+            None => self.drop_chunk(at),
         }
         self.find_best();
     }
@@ -151,22 +166,33 @@ impl Half {
     /// Take the best level away.
     fn delete_best(&mut self) {
         if let Some(chunk) = self.chunks.last_mut() {
-            chunk.pop();
-            if chunk.is_empty() {
-                self.chunks.pop();
+            chunk.keys.pop();
+            chunk.levels.pop();
+            if chunk.keys.is_empty() {
+                self.drop_chunk(self.chunks.len() - 1);
             }
         }
         self.find_best();
     }
 
+    /// Take an empty chunk away; the last one stays, so that a book that empties and fills again allocates nothing.
+    fn drop_chunk(&mut self, at: usize) {
+        if self.chunks.len() > 1 {
+            self.chunks.remove(at);
+            self.firsts.remove(at);
+        } else {
+            self.firsts[at] = i64::MIN;
+        }
+    }
+
     #[inline]
     fn find_best(&mut self) {
-        self.best = self.chunks.last().and_then(|chunk| chunk.last()).map_or(NONE, |entry| entry.level);
+        self.best = self.chunks.last().and_then(|chunk| chunk.levels.last()).copied().unwrap_or(NONE);
     }
 
     /// Yield the slots of the levels, best first.
     pub fn best_first(&self) -> impl Iterator<Item = u32> + '_ {
-        self.chunks.iter().rev().flat_map(|chunk| chunk.iter().rev().map(|entry| entry.level))
+        self.chunks.iter().rev().flat_map(|chunk| chunk.levels.iter().rev().copied())
     }
 }
 
@@ -301,7 +327,7 @@ impl<T: Copy> Pool<T> {
             self.levels[level as usize] = made;
             level
         };
-        half.insert(place, Entry { key, level });
+        half.insert(place, key, level);
         level
     }
 

@@ -10,6 +10,7 @@ from exchange.admin.calls import Time
 from exchange.admin.overview import MARKET_DATA, MATCHER, PEER_WAIT_S, SERVING, OverviewCalls, address_of_shard
 from exchange.admin.port import BusFacts, HeadFacts, Host, NotExecutedYet, Peers
 from exchange.config.environment import Durability
+from exchange.engine.choice import describe
 
 INGRESS: Final = "ingress-verifier"
 SETTLEMENT: Final = "settlement-plane"
@@ -269,7 +270,9 @@ class Doctor:
                 *stopped[:SHARDS_NAMED_MAX],
             ]
         )
+        engines = sorted({status.engine for _, status in asked if status is not None})
         return (
+            Found("engines", _OK, f"the shards run on: {'; '.join(map(describe, engines)) or 'none that answers'}"),
             Found(
                 "matchers",
                 _FAILED if problem else _OK,

@@ -19,7 +19,7 @@ from exchange.embedded.child import ChildError
 from exchange.embedded.demo import DemoReport, SetupError, run_demo
 from exchange.embedded.demo_flow import SampleDataError, Source, find_lobster_pair, lobster_source, seeded_source
 from exchange.embedded.flow_sender import STAGES, Tally
-from exchange.engine.choice import ENGINES, engine_named
+from exchange.engine.choice import DEFAULT_ENGINE, ENGINES, describe, engine_named
 from exchange.flow.lobster import LobsterError
 from exchange.flow.seeded import ACCOUNTS_PER_MARKET, MARKETS_MAX
 
@@ -59,7 +59,7 @@ PERCENTILES: Final = (50, 90, 99)
     default=Durability.MEMORY.value,
     show_default=True,
 )
-@click.option("--engine", type=click.Choice(sorted(ENGINES)), default="reference", show_default=True)
+@click.option("--engine", type=click.Choice(sorted(ENGINES)), default=DEFAULT_ENGINE, show_default=True)
 @click.option("--keep", is_flag=True, help="Keep the scratch folder with logs, database and checkpoints.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def demo(
@@ -148,7 +148,7 @@ def report_text(report: DemoReport) -> str:
     if report.recorded is None:
         pair = "a LOBSTER pair, *message*.csv[.gz] and *orderbook*.csv[.gz]"
         lines.append(f"           no recorded flow: CLOB_SAMPLE_DATA names no folder with {pair}")
-    lines += [f"bus        {report.bus}", ""]
+    lines += [f"engine     {describe(report.engine)}", f"bus        {report.bus}", ""]
     lines += [f"set up     {name:<32} {seconds:7.1f} s" for name, seconds in report.setup_s.items()]
     lines.append("")
     lines += _tally_lines("seeded", report.seeded, report.symbols)
@@ -251,6 +251,7 @@ def report_json(report: DemoReport) -> dict[str, Any]:
         "passed": not report.failures,
         "failures": report.failures,
         "sources": report.sources,
+        "engine": report.engine,
         "bus": report.bus,
         "markets": report.markets,
         "traders": report.traders,

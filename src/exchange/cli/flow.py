@@ -12,7 +12,7 @@ import click
 from exchange.domain.commands import Command, OrderType, SelfTradePrevention, Side, TimeInForce
 from exchange.domain.events import CommandRejected, Event, OrderAccepted, Trade
 from exchange.domain.rejects import RejectReason
-from exchange.engine.choice import engine_named
+from exchange.engine.choice import DEFAULT_ENGINE, engine_named
 from exchange.flow.seeded import MARKETS_MAX, FlowCommand, FlowKind, SeededFlow
 from exchange.local.flow_venue import execute_on, open_flow_venue
 
@@ -113,7 +113,7 @@ def flow(seed: int, markets: int, orders: int, out: Path | None, as_json: bool) 
 
     A line of JSON per command, written as a scenario's step; its note says what the command is meant to be.
 
-    Each command is executed on the reference as it is made, for the next one depends on what is open then. What became
+    Each command is executed on an engine as it is made, for the next one depends on what is open then. What became
     of them is the summary, on standard error, or on standard output where the commands go to a file.
     """
     made = SeededFlow(seed, markets)
@@ -134,7 +134,7 @@ def flow(seed: int, markets: int, orders: int, out: Path | None, as_json: bool) 
 
 def _steps(flow: SeededFlow, commands: int, summary: _Summary) -> Iterator[dict[str, Any]]:
     """Yield the commands as steps and count what becomes of them."""
-    venue = open_flow_venue(flow, engine_named("reference"), keep_log=False)
+    venue = open_flow_venue(flow, engine_named(DEFAULT_ENGINE), keep_log=False)
 
     def execute(command: FlowCommand) -> tuple[Event, ...]:
         events = tuple(execute_on(venue, command))

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, NoReturn
 import click
 import msgspec
 
-from exchange.engine.choice import engine_named
+from exchange.engine.choice import DEFAULT_ENGINE, engine_named
 from exchange.local.drawing import EMPTY, NOTHING, draw, draw_balances, draw_step
 from exchange.local.player import Played, play_scenario
 from exchange.local.reading import read_scenario, scenario_schema
@@ -17,7 +17,7 @@ from exchange.local.scenario import Scenario, ScenarioError
 
 @click.command(name="play")
 @click.argument("file", metavar="SCENARIO.json", type=click.File("rb"), required=False)
-@click.option("--engine", default="reference", show_default=True, help="Engine to play it on.")
+@click.option("--engine", default=DEFAULT_ENGINE, show_default=True, help="Engine to play it on.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything that happened as one JSON object.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of scenarios and play nothing.")
 def play(file: BinaryIO | None, engine: str, as_json: bool, schema: bool) -> None:

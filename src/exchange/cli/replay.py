@@ -12,7 +12,7 @@ import click
 import grpc
 
 from exchange.embedded.lobster_submit import SubmitError, submit_lobster
-from exchange.engine.choice import ENGINES, engine_named
+from exchange.engine.choice import DEFAULT_ENGINE, ENGINES, engine_named
 from exchange.flow.lobster import BookRow, LobsterError, LobsterPair, Message, seconds_text
 from exchange.flow.lobster_driver import DetourReason
 from exchange.local.lobster_replay import Difference, LevelsError, Replay, replay_lobster
@@ -41,7 +41,7 @@ def replay() -> None:
 @click.argument("messages", type=_FILE)
 @click.argument("orderbook", type=_FILE)
 @click.option("--levels", type=click.IntRange(min=1), help="Best levels to compare; without it, all that the file has.")
-@click.option("--engine", type=click.Choice(sorted(ENGINES)), default="reference", show_default=True)
+@click.option("--engine", type=click.Choice(sorted(ENGINES)), default=DEFAULT_ENGINE, show_default=True)
 @click.option("--submit", is_flag=True, help="Send it through a running exchange instead, as signed orders.")
 @click.option("--traders", default="127.0.0.1:8080", show_default=True, help="With --submit: the traders' port.")
 @click.option(

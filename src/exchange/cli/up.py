@@ -17,7 +17,7 @@ from exchange.embedded.child import ChildError
 from exchange.embedded.data_dir import DataDir, DataDirError, open_data_dir
 from exchange.embedded.exchange import EmbeddedExchange, Options
 from exchange.embedded.starter import STARTING_FUNDS, define_starter_set
-from exchange.engine.choice import ENGINES
+from exchange.engine.choice import DEFAULT_ENGINE, ENGINES, describe
 
 EXIT_UNUSABLE: Final = 2
 
@@ -44,7 +44,7 @@ EXIT_UNUSABLE: Final = 2
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that verify.")
 @click.option("--listen-traders", default="127.0.0.1:8080", show_default=True, help="Traders' gRPC.")
 @click.option("--listen-admin", default="127.0.0.1:9090", show_default=True, help="Operators' gRPC and HTTP/JSON.")
-@click.option("--engine", type=click.Choice(sorted(ENGINES)), default="reference", show_default=True)
+@click.option("--engine", type=click.Choice(sorted(ENGINES)), default=DEFAULT_ENGINE, show_default=True)
 @click.option("--starting-funds/--no-starting-funds", default=True, help="Give every new user funds in every shard.")
 @click.option("--starter-markets/--no-starter-markets", default=True, help="Define BTC-USD and ETH-USD.")
 @click.option("--production", is_flag=True, help="No starting funds, no starter markets. For a new data folder.")
@@ -139,7 +139,7 @@ async def _start(exchange: EmbeddedExchange, starter_markets: bool) -> None:
 def _lines(exchange: EmbeddedExchange) -> list[str]:
     environment = exchange.data.environment
     lines = [
-        f"clob {environment.name}: {exchange.options.shards} shards on the {exchange.options.engine} engine",
+        f"clob {environment.name}: {exchange.options.shards} shards, engine {describe(exchange.options.engine)}",
         f"durability {environment.durability}, bus from {exchange.bus_origin}, data in {exchange.data.root}",
         "",
         f"  {'process':<20} {'pid':>8}  {'own port':<22} log",
@@ -161,6 +161,7 @@ def _as_json(exchange: EmbeddedExchange) -> dict[str, Any]:
         "ready": True,
         "environment": exchange.data.environment.name,
         "durability": exchange.data.environment.durability,
+        "engine": exchange.options.engine,
         "data_dir": str(exchange.data.root),
         "bus": exchange.redis_addr,
         "bus_origin": exchange.bus_origin,

@@ -71,6 +71,7 @@ class DemoReport:
         books: levels of the recorded book's sides compared, and whether they were equal; None: not compared.
         symbols: of assets.
         left_behind: processes that were still there afterwards.
+        engine: of the shards.
     """
 
     sources: list[str]
@@ -86,6 +87,7 @@ class DemoReport:
     book_equal: bool | None = None
     symbols: dict[int, str] = field(default_factory=dict)
     bus: str = ""
+    engine: str = ""
     left_behind: list[str] = field(default_factory=list)
 
     @property
@@ -349,6 +351,7 @@ async def run_demo(
     started = time.monotonic()
     async with exchange:
         demo = Demo(exchange, sources, traders, say)
+        demo.report.engine = engine
         demo.report.setup_s["start of all processes"] = time.monotonic() - started
         await demo.run()
         family = psutil.Process().children(recursive=True)

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from exchange.embedded.bus_server import BusServer, find_server
 from exchange.embedded.child import Child, ChildError, service
 from exchange.embedded.data_dir import DataDir
+from exchange.engine.choice import DEFAULT_ENGINE
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Options:
         shards: trading shards, numbered from 1.
         workers: processes that verify signatures.
         listen_traders, listen_admin: host:port; port 0: a free one.
-        engine: of the shards.
+        engine: of the trading shards, in the matchers and in settlement.
         redis_addr: of a bus that runs already; None: one of our own.
         bus_server: program to run as the bus; None: whatever `find_server` finds.
         log_level: of all processes.
@@ -45,7 +46,7 @@ class Options:
     workers: int = 1
     listen_traders: str = "127.0.0.1:8080"
     listen_admin: str = "127.0.0.1:9090"
-    engine: str = "reference"
+    engine: str = DEFAULT_ENGINE
     redis_addr: str | None = None
     bus_server: Path | None = None
     log_level: str = "info"
@@ -242,6 +243,7 @@ class EmbeddedExchange:
             *self._arguments("settlement-plane", "settlement"),
             *("--operator-keys", str(self.data.keys), "--database", str(self.data.database)),
             *("--archive", str(self.data.archive), "--shards", str(self.options.shards)),
+            *("--engine", self.options.engine),
         ]
 
     def _matcher_arguments(self, shard: int) -> list[str]:

@@ -59,7 +59,8 @@ class Summary(NamedTuple):
         rules, rules_max: version of the rules in force, and the highest that the engine knows.
         control_floor: lowest control position of a frame whose batches are executed.
         settings: encoded ShardSettings.
-        markets, accounts, open_orders, live_nonces, timers, pending_cancel_alls: how many there are.
+        markets, open_orders, live_nonces, timers, pending_cancel_alls: how many there are.
+        accounts: those that had an event.
     """
 
     n: int
@@ -99,8 +100,8 @@ class WhatIf(Protocol):
 class LogEngine(Protocol):
     """What every shard can do, shard 0 included: a pure function from (state, entry) to (state, execution frame).
 
-    The state is kept inside. Not thread-safe. After an EngineStop every call but `position` and `chain_hash` raises it
-    again.
+    The state is kept inside. Not thread-safe. After `apply` has raised every method raises the same again; properties
+    are as they were.
     """
 
     @property
@@ -161,7 +162,7 @@ class Engine(LogEngine, Protocol):
         """
 
     def balances(self, account: int) -> dict[int, tuple[int, int]]:
-        """Return free and locked units by asset; an account that the shard does not know has none."""
+        """Return free and locked units by asset, without assets of which there is neither."""
 
     def open_orders(self, account: int) -> list[OpenOrder]:
         """Return the account's open orders by order_id."""

@@ -136,9 +136,11 @@ class ReferenceShard(_Chained):
         super().__init__(self._trading)
 
     def has_due_work(self, t_us: int) -> bool:
+        self._check_running()
         return self._trading.has_due_work(t_us)
 
     def next_due_us(self) -> int | None:
+        self._check_running()
         if self._trading.pending:
             return 0
         return self._trading.timers.peekitem(0)[0][0] if self._trading.timers else None
@@ -147,27 +149,35 @@ class ReferenceShard(_Chained):
         floor = self._trading.floor
         return self._summary(
             markets=len(floor.books),
-            accounts=len(floor.funds.accounts),
+            accounts=sum(account.account_seq > 0 for account in floor.funds.accounts.values()),
             open_orders=len(floor.orders),
             timers=len(self._trading.timers),
             pending_cancel_alls=len(self._trading.pending),
         )
 
     def markets(self) -> dict[int, Market]:
+        self._check_running()
         return {number: book.market for number, book in self._trading.floor.books.items()}
 
     def depth(self, market: int, levels_max: int) -> tuple[list[Level], list[Level]]:
+        self._check_running()
         book = self._trading.floor.books[market]
         bids, asks = ([Level(*level) for level in book.depth(side, levels_max)] for side in Side)
         return bids, asks
 
     def balances(self, account: int) -> dict[int, tuple[int, int]]:
+        self._check_running()
         known = self._trading.floor.funds.accounts.get(account)
         if known is None:
             return {}
-        return {asset: (balance.free_units, balance.locked_units) for asset, balance in sorted(known.balances.items())}
+        return {
+            asset: (balance.free_units, balance.locked_units)
+            for asset, balance in sorted(known.balances.items())
+            if balance.free_units or balance.locked_units
+        }
 
     def open_orders(self, account: int) -> list[OpenOrder]:
+        self._check_running()
         groups = self._trading.floor.orders_of.get(account, SortedDict())
         return sorted(
             OpenOrder(
@@ -228,6 +238,7 @@ class ReferenceControl(_Chained):
         return self._control.requests.get((request_id, by_operator))
 
     def markets(self) -> dict[int, Market]:
+        self._check_running()
         return dict(self._control.markets)
 
 

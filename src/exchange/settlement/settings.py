@@ -8,6 +8,7 @@ from exchange.config.environment import Durability
 from exchange.config.service import ServiceSettings
 from exchange.config.settings import setting
 from exchange.domain.units import SHARD_MAX
+from exchange.engine.choice import DEFAULT_ENGINE
 from exchange.settlement.checkpointing import CheckpointPolicy
 from exchange.settlement.settler import SettlerSettings
 
@@ -26,7 +27,7 @@ class PlaneSettings(ServiceSettings):
     database: Path = setting(..., "SQLite file of the settlement database; made if it is not there.")
     archive: Path = setting(..., "Folder of the archive of both streams.")
     shards: int = setting(2, "Trading shards that the shard map has at least, numbered from 1.", low=0, high=SHARD_MAX)
-    engine: str = setting("reference", "Engine that re-executes trading shards.")
+    engine: str = setting(DEFAULT_ENGINE, "Engine that re-executes trading shards.")
     verify_one_in: int = setting(
         64, "One executed batch in so many has its signature verified again; 0: none.", low=0, high=1_000_000
     )

@@ -81,7 +81,7 @@ impl Accounts {
     #[inline]
     pub fn next_seq(&mut self, owner: u32) -> u64 {
         let row = &mut self.rows[owner as usize];
-        row.account_seq += 1;
+        row.account_seq = row.account_seq.wrapping_add(1);
         row.account_seq
     }
 

@@ -100,7 +100,12 @@ impl Core {
         let key_id = parsed.signed.key_id;
         if let Some(burnt) = self.nonces.get(key_id, head.nonce) {
             if burnt.digest == parsed.digest {
-                return BatchResult { batch: place, repeat_n: burnt.n, repeat_batch: burnt.batch, ..Default::default() };
+                return BatchResult {
+                    batch: place,
+                    repeat_n: burnt.n,
+                    repeat_batch: burnt.batch,
+                    ..Default::default()
+                };
             }
             return refused(RejectReason::NonceReused);
         }
@@ -148,7 +153,7 @@ impl Core {
         if operation.sequence <= operator.last_sequence {
             return refused(RejectReason::SequenceUsed);
         }
-        if operation.sequence > operator.last_sequence + 1 {
+        if operation.sequence - operator.last_sequence > 1 {
             return refused(RejectReason::SequenceGap);
         }
         if work >= ENTRY_WORK_MAX {
@@ -176,12 +181,8 @@ impl Core {
         let Some(link) = &parsed.link else {
             return Ok(LinkResult { link: place, reason: RejectReason::Malformed as u32, ..Default::default() });
         };
-        let answer = LinkResult {
-            link: place,
-            from_shard: link.from_shard,
-            sequence: link.sequence,
-            ..Default::default()
-        };
+        let answer =
+            LinkResult { link: place, from_shard: link.from_shard, sequence: link.sequence, ..Default::default() };
         let refused = |reason: RejectReason| Ok(LinkResult { reason: reason as u32, ..answer });
         if link.to_shard != self.shard || link.from_shard == self.shard {
             return refused(RejectReason::WrongShard);
@@ -203,7 +204,7 @@ impl Core {
             }
             return Ok(LinkResult { repeated: true, ..answer });
         }
-        if link.sequence > last_sequence + 1 {
+        if link.sequence - last_sequence > 1 {
             return refused(RejectReason::LinkGap);
         }
         let incoming = self.links_in.entry(link.from_shard).or_default();
@@ -225,7 +226,7 @@ impl Core {
     pub fn send(&mut self, to_shard: u32, asset: u32, amount_units: u64) -> u64 {
         let outgoing = self.links_out.entry(to_shard).or_default();
         if outgoing.transfers.is_multiple_of(LINK_TRANSFERS_MAX) {
-            outgoing.last_sequence += 1;
+            outgoing.last_sequence = outgoing.last_sequence.wrapping_add(1);
         }
         outgoing.transfers += 1;
         let sent = outgoing.sent.entry(asset).or_insert(0);

@@ -4,9 +4,13 @@
 //! what libraries are known to disagree about is decided here, by comparing bytes, before a library is asked.
 //! `tests/vectors/ed25519_rule.json` pins every class.
 
+mod batch;
+mod lanes;
 mod rule;
 mod signed;
 
+pub use batch::{LIBRARY_VARIABLE, ROWS_MAX, ShapeError, Verifier, find_library, verify_batch};
+pub use lanes::LibraryError;
 pub use rule::{KeyRefusal, SignatureRefusal, case_refusal, key_refusal, signature_refusal, verify_one};
 pub use rule::{Refusal, SMALL_ORDER_POINTS};
 pub use signed::{SignedKind, is_environment, key_id_of, signed_bytes};

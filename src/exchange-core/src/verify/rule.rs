@@ -21,14 +21,14 @@ type Words = [u64; 4];
 
 /// The canonical encodings of the eight points whose order divides 8, as the reference has them.
 pub const SMALL_ORDER_POINTS: [[u8; POINT_BYTES]; 8] = [
-    point("0100000000000000000000000000000000000000000000000000000000000000"),
-    point("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
-    point("0000000000000000000000000000000000000000000000000000000000000000"),
-    point("0000000000000000000000000000000000000000000000000000000000000080"),
-    point("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
-    point("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85"),
-    point("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
-    point("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa"),
+    from_hex("0100000000000000000000000000000000000000000000000000000000000000"),
+    from_hex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    from_hex("0000000000000000000000000000000000000000000000000000000000000000"),
+    from_hex("0000000000000000000000000000000000000000000000000000000000000080"),
+    from_hex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    from_hex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85"),
+    from_hex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    from_hex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa"),
 ];
 
 /// Why a public key is not registered, in the order in which the rule asks. Names are stable.
@@ -192,7 +192,7 @@ pub fn case_refusal(public_key: &[u8], message: &[u8], signature: &[u8]) -> Opti
 
 /// Return what the bytes alone decide, in the rule's order: S, then R. None leaves the equation to be asked.
 pub(super) fn refusal_by_bytes(signature: &[u8; SIGNATURE_BYTES]) -> Option<SignatureRefusal> {
-    let (r, s) = halves(signature);
+    let Halves { r, s } = Halves::of(signature);
     if !is_less(words(s), L) {
         return Some(SignatureRefusal::SNotReduced);
     }
@@ -214,9 +214,17 @@ fn is_canonical(point: &[u8; POINT_BYTES]) -> bool {
     is_less(y, P) && !(negative && (y == [1, 0, 0, 0] || y == P_LESS_1))
 }
 
-fn halves(signature: &[u8; SIGNATURE_BYTES]) -> (&[u8; POINT_BYTES], &[u8; POINT_BYTES]) {
-    let (halves, _) = signature.as_chunks::<POINT_BYTES>();
-    (&halves[0], &halves[1])
+/// A signature's R and S.
+pub(super) struct Halves<'a> {
+    pub(super) r: &'a [u8; POINT_BYTES],
+    pub(super) s: &'a [u8; POINT_BYTES],
+}
+
+impl<'a> Halves<'a> {
+    pub(super) fn of(signature: &'a [u8; SIGNATURE_BYTES]) -> Self {
+        let (halves, _) = signature.as_chunks();
+        Self { r: &halves[0], s: &halves[1] }
+    }
 }
 
 fn words(bytes: &[u8; 32]) -> Words {
@@ -228,15 +236,18 @@ fn is_less(left: Words, right: Words) -> bool {
     left.iter().rev().lt(right.iter().rev())
 }
 
-const fn point(hex: &str) -> [u8; POINT_BYTES] {
+/// Return the bytes that 2 N lowercase digits write. For constants: anything else does not compile.
+pub(super) const fn from_hex<const N: usize>(hex: &str) -> [u8; N] {
     const fn digit(hex: u8) -> u8 {
         match hex {
             b'0'..=b'9' => hex - b'0',
-            _ => hex - b'a' + 10,
+            b'a'..=b'f' => hex - b'a' + 10,
+            _ => panic!("a digit is one of 0-9 and a-f"),
         }
     }
-    let (hex, mut bytes, mut i) = (hex.as_bytes(), [0; POINT_BYTES], 0);
-    while i < POINT_BYTES {
+    assert!(hex.len() == 2 * N);
+    let (hex, mut bytes, mut i) = (hex.as_bytes(), [0; N], 0);
+    while i < N {
         bytes[i] = digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]);
         i += 1;
     }
