@@ -46,7 +46,7 @@ LIMITS: Final[dict[str, int]]
 UNITS: Final[dict[str, int]]
 """The constants of `exchange.domain.units`, by name."""
 MESSAGES: Final[tuple[str, ...]]
-"""The messages that `check` and `recode` take."""
+"""The messages that `recode` takes."""
 
 class Stop(Exception):
     """An engine cannot answer an entry, nor a later one. `args`: reason of a StopReason, detail for people."""
@@ -527,18 +527,19 @@ class Applied:
         """
 
 def check(message: str, data: bytes) -> None:
-    """Check that `data` is the canonical encoding of a message of this name.
+    """Check that `data` is the canonical encoding of a message of this name, one of MESSAGES or Batch.
 
     Raises:
         WireError: it is not.
-        ValueError: MESSAGES has no such name.
+        ValueError: there is no such message here.
     """
 
 def recode(message: str, data: bytes) -> bytes:
     """Decode `data` as a message of this name and return its canonical encoding, which is `data` again.
 
     Raises:
-        WireError, ValueError: as `check`.
+        WireError: it is not the canonical encoding of any.
+        ValueError: MESSAGES has no such name.
     """
 
 def key_refusal(public_key: bytes) -> str | None:

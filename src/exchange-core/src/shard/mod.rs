@@ -85,6 +85,7 @@ impl Shard {
     pub fn apply(&mut self, n: u64, t_us: u64, order_frame: &[u8], out: &mut Vec<u8>) -> Result<(), ApplyError> {
         self.check_running()?;
         let begin = out.len();
+        let before = (self.core.n, self.core.t_us);
         let mut commands = std::mem::take(&mut self.commands);
         std::mem::swap(&mut self.floor.writer.out, out);
         let done = self.apply_one(n, t_us, order_frame, &mut commands);
@@ -93,6 +94,7 @@ impl Shard {
         match done {
             Ok(()) => (self.position, self.core.chain_hash) = (n, chain_hash(&out[begin..])),
             Err(error) => {
+                (self.core.n, self.core.t_us) = before;
                 out.truncate(begin);
                 self.stopped = Some(error.clone());
                 return Err(error);
