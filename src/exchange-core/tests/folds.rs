@@ -282,8 +282,8 @@ fn frame_is_canonical_where_the_decoder_says_so() {
 fn every_kind_of_event_is_judged_and_no_other() {
     let known = |member| RawEvent { member, content: &[] }.judge().is_some();
     let decoded = |member: u8| {
-        let tag = u16::from(member) << 3 | 2;
-        let event = if member < 16 { vec![tag as u8, 0] } else { vec![tag as u8 | 0x80, (tag >> 7) as u8, 0] };
+        let tag = (member & 0xF) << 3 | 2;
+        let event = if member < 16 { vec![tag, 0] } else { vec![tag | 0x80, member >> 4, 0] };
         Event::decode(&event).map_or_else(|error| error.reason.name() != "UNKNOWN_FIELD", |_| true)
     };
     for member in 0..=255 {
