@@ -1,6 +1,7 @@
 //! Why a fold stops, and why it cannot start.
 
 use crate::frames::is_readable;
+use crate::shard::LoadError;
 use crate::wire::messages::ExecutionFrame;
 use crate::wire::{Message, UnknownFormat, WireError};
 
@@ -80,6 +81,8 @@ pub enum StartError {
     Format(UnknownFormat),
     /// The bytes are not canonical.
     Wire(WireError),
+    /// The bytes are no intact checkpoint.
+    Checkpoint(LoadError),
     /// An order rests in the name of an account, or an account or order comes twice, that the state does not have.
     State(&'static str),
 }

@@ -33,6 +33,7 @@ use book::{Book, Levels};
 use errors::{Failure, fail, malformed, stopped};
 use orders::Order;
 
+use crate::checkpoint::read_shard_checkpoint;
 use crate::frames::{RawEvent, hex, split};
 use crate::hashing::{chain_hash, genesis_hash};
 use crate::kinds::{BUY, SELL};
@@ -101,7 +102,19 @@ impl ShardFold {
     /// The state is of another version, not canonical, or contradicts itself.
     pub fn from_state(state: &[u8]) -> Result<Self, StartError> {
         check_format("state", state).map_err(StartError::Format)?;
-        let state = ShardState::decode(state).map_err(StartError::Wire)?;
+        Self::load(&ShardState::decode(state).map_err(StartError::Wire)?)
+    }
+
+    /// Return the fold at an encoded checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// It is of another version, not canonical, damaged, or breaks an invariant.
+    pub fn from_checkpoint(data: &[u8]) -> Result<Self, StartError> {
+        Self::load(&read_shard_checkpoint(data).map_err(StartError::Checkpoint)?)
+    }
+
+    fn load(state: &ShardState<'_>) -> Result<Self, StartError> {
         let core = &state.core;
         let mut fold = Self::new(core.genesis.shard, (core.n, core.t_us, *core.chain_hash), core.settings);
         fold.links_in = core.links_in.iter().map(|link| (link.from_shard, link.last_sequence)).collect();

@@ -180,6 +180,18 @@ impl ShardFold {
         self.order_of.get(&order_id).map(|slot| self.order_view(&self.orders[*slot as usize]))
     }
 
+    /// Return the open orders' names, in no order.
+    #[must_use]
+    pub fn order_ids(&self) -> Vec<u64> {
+        self.order_of.keys().copied().collect()
+    }
+
+    /// Return how many markets there are; they never go.
+    #[must_use]
+    pub fn markets_len(&self) -> usize {
+        self.books.len()
+    }
+
     /// Return how many orders are open.
     #[must_use]
     pub fn open_orders_len(&self) -> usize {
