@@ -24,7 +24,7 @@ from exchange.wire.messages import encode
 K = TypeVar("K")
 V = TypeVar("V")
 
-_EVERY_COMMAND = 2
+_NOT_WATCHED, _EVERY_FRAME, _EVERY_COMMAND = range(3)
 _TAPE_TRADES_MAX = 2_000
 
 
@@ -63,11 +63,11 @@ class CoreTape(Tape):
 class CoreBook(Book):
     """A market's book as the core keeps it."""
 
-    __slots__ = ("_core", "_watched")
+    __slots__ = ("_core", "_every_command", "_watched")
 
     def __init__(self, core: exchange_core.ShardFold, market: int) -> None:
         self._core = core
-        self._watched = False
+        self._watched = self._every_command = False
         self.market = market
         self.tape = CoreTape(core, market)
 
@@ -97,7 +97,21 @@ class CoreBook(Book):
     @watched.setter
     def watched(self, watched: bool) -> None:
         self._watched = watched
-        self._core.watch(self.market, _EVERY_COMMAND if watched else 0)
+        self._watch()
+
+    @property
+    def every_command(self) -> bool:
+        """Whether changes are written down command by command, or once for a frame."""
+        return self._every_command
+
+    @every_command.setter
+    def every_command(self, every_command: bool) -> None:
+        self._every_command = every_command
+        self._watch()
+
+    def _watch(self) -> None:
+        how = _EVERY_COMMAND if self._every_command else _EVERY_FRAME
+        self._core.watch(self.market, how if self._watched else _NOT_WATCHED)
 
     def level_at(self, side: int, price_ticks: int) -> LevelView:
         """Return the level of a price as it is now."""
