@@ -5,9 +5,11 @@
 //! every input, and `tests/differential` compares them.
 
 pub mod book;
+pub mod hashing;
 pub mod ladder;
 pub mod limits;
 #[cfg(feature = "python")]
 mod python;
 pub mod units;
 pub mod verify;
+pub mod wire;
