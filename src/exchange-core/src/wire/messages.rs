@@ -14,8 +14,8 @@ use crate::limits::{
 };
 use crate::units::{AMOUNT_UNITS_MAX, SHARD_MAX, TIME_US_MAX};
 use crate::wire::read::Reader;
-use crate::wire::write::{Sink, content_len, element_len, number_len, varint_len};
 use crate::wire::spec::{Field, Kind, Spec};
+use crate::wire::write::{Sink, content_len, element_len, number_len, varint_len};
 use crate::wire::{EventMember, Message};
 
 /// Version of both frames, of the genesis, the state and the checkpoint.

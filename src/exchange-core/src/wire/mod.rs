@@ -11,16 +11,16 @@ pub mod entries;
 mod errors;
 pub mod messages;
 mod read;
-mod write;
 pub mod spec;
+mod write;
 
 pub(crate) use batch::read_batch;
 pub use batch::{BatchHead, Command, decode_batch};
 pub use entries::check_format;
 pub use errors::{UnknownFormat, WireError, WireReason};
 pub use read::Reader;
-pub use write::{BODY_BYTES, Body, Sink};
 pub use spec::Spec;
+pub use write::{BODY_BYTES, Body, Sink};
 
 /// A message of the contracts.
 pub trait Message<'a>: Sized {
