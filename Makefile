@@ -25,10 +25,13 @@ PYTHON ?= $(shell \
 
 # The core in Rust is built where a cargo is found that can build it; without it everything runs on the reference.
 CRATE := src/exchange-core
-CRATE_SOURCES = $(shell find $(CRATE)/src $(wildcard $(CRATE)/.cargo $(CRATE)/build.rs) -type f) \
-	$(addprefix $(CRATE)/,Cargo.toml Cargo.lock pyproject.toml exchange_core.pyi)
-# A network is asked only where a crate of Cargo.lock was never fetched.
-FETCH = cd $(CRATE) && { $(CARGO) fetch --quiet --locked --offline 2>/dev/null || $(CARGO) fetch --quiet --locked; }
+CRATE_SOURCES = $(shell find $(CRATE) -name target -prune -o -name exchange_core.data -prune -o -name fuzz -prune -o \
+	\( -path "*/src/*" -o -path "*/.cargo/*" -o -name "Cargo.*" -o -name pyproject.toml -o -name "*.pyi" \) -type f -print)
+# A network is asked only where a crate of a Cargo.lock was never fetched.
+FETCH = for part in $(CRATE) $(CRATE)/ifma; do \
+	( cd $$part && { $(CARGO) fetch --quiet --locked --offline 2>/dev/null || $(CARGO) fetch --quiet --locked; } ); done
+# The verifier in lanes is a library of its own, built for processors that have what it needs and loaded by those alone.
+IFMA := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 CORE_BUILT := $(VENV)/.core
 RUST_MIN := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' $(CRATE)/Cargo.toml)
 CARGO ?= $(shell found=$$(cargo --version 2>/dev/null | cut -d " " -f 2); \
@@ -49,7 +52,7 @@ SIZE ?= 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: demo
 demo: $(CORE) ## run the whole exchange, send order flow through it, audit it (DEMO_ARGS="--orders 2000")
@@ -83,6 +86,8 @@ test-core: export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crate's format, run clippy, run its own tests
 	@cd $(CRATE) && $(CARGO) fmt --check
 	@cd $(CRATE) && $(CARGO) clippy --quiet --locked --all-targets --all-features -- -D warnings
+	@cd $(CRATE)/ifma && $(CARGO) fmt --check
+	@$(if $(IFMA),cd $(CRATE)/ifma && $(CARGO) clippy --quiet --locked -- -D warnings)
 	@cd $(CRATE) && $(CARGO) test --quiet --locked $(CARGO_TEST_ARGS)
 
 .PHONY: bench-core
@@ -201,7 +206,7 @@ $(INSTALLED):
 # One line, and everything goes on without it.
 .PHONY: no-core
 no-core: $(INSTALLED)
-	@echo "No cargo $(RUST_MIN) or later: everything runs on the reference, the same and slower (rustup has one)" >&2
+	@echo "No cargo $(RUST_MIN) or later: everything runs on the reference: the same bytes, slower (rustup has a cargo)" >&2
 
 .PHONY: core-missing
 core-missing:
@@ -214,7 +219,9 @@ WHEELS := build/wheels
 $(CORE_BUILT): $(INSTALLED) $(CRATE_SOURCES)
 	@echo "Building the core in Rust (when its sources change; a minute the first time)" >&2
 	@$(FETCH)
-	@rm -rf $(WHEELS)
+	@rm -rf $(WHEELS) $(CRATE)/exchange_core.data
+	@$(if $(IFMA),cd $(CRATE)/ifma && $(CARGO) build --quiet --release --locked --offline --target-dir ../target/ifma && \
+		install -D ../target/ifma/release/libexchange_ifma.so -t ../exchange_core.data/platlib/exchange_core/lib)
 	@cd $(CRATE) && { said=$$($(CURDIR)/$(BIN)/maturin build --release --locked --offline \
 		--out $(CURDIR)/$(WHEELS) 2>&1) || { echo "$$said" >&2; exit 1; }; }
 	@$(PIP) install --no-deps --no-index --force-reinstall $(WHEELS)/exchange_core-*.whl

@@ -19,6 +19,7 @@ from exchange.domain.frames import FORMAT, ExecutionFrame, OrderFrame
 from exchange.domain.operations import DefineShard, OperatorRole
 from exchange.domain.rejects import RejectReason
 from exchange.domain.signing import SignedKind, signed_bytes
+from exchange.engine import verifying
 from exchange.ingress import outcomes
 from exchange.ingress.door import (
     DETAIL_BYTES_MAX,
@@ -369,6 +370,29 @@ def test_the_door_uses_the_faster_equation_and_agrees_on_random_and_mutated_sign
         cases.append((message, signature[:32] + s.to_bytes(32, "little")))
         for text, candidate in cases:
             assert verify_at_the_door(public, text, candidate) == verify_one(public, text, candidate), seed
+
+
+@pytest.mark.parametrize("verify", [verifying.make_verifier(8), verifying._one_by_one])
+def test_signatures_that_are_verified_together_have_the_verdict_that_each_has_alone(
+    verify: verifying.VerifyRows,
+) -> None:
+    rows = []
+    for vector in json.loads(RULE_FILE.read_text())["vectors"]:
+        parts = [bytes.fromhex(vector[field]) for field in ("public_key", "message", "signature")]
+        if signing.key_refusal(parts[0]) is None and len(parts[2]) == 64:
+            rows.append((*parts, verify_one(*parts)))
+    keys, messages, signatures, expected = map(list, zip(*rows, strict=True))
+    for _ in range(2):  # the second time under keys that are known
+        assert verify(messages, b"".join(signatures), b"".join(keys)) == expected
+
+
+def test_a_verdict_counts_for_the_key_under_which_it_was_found(desk: Desk) -> None:
+    batch = read(desk.signed())
+    desk.door.verify([batch, Refusal(reasons.DOOR_REASON_MALFORMED, "not a batch")])
+    assert batch.verdict is not None
+    assert batch.verdict[1]
+    batch.verdict = (bytes(32), False)
+    assert desk.door.judge(batch, NOW_US, 0.0) is None
 
 
 def test_a_libsodium_that_multiplies_by_the_cofactor_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,28 @@ OverflowError. A panic in the core, which no input causes, raises Stop with the 
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Final, final
+
+__all__ = [
+    "LIMITS",
+    "MESSAGES",
+    "RULES_MAX",
+    "UNITS",
+    "LoadError",
+    "Shard",
+    "Stop",
+    "UnknownFormat",
+    "Verifier",
+    "WhatIf",
+    "WireError",
+    "__version__",
+    "check",
+    "key_refusal",
+    "recode",
+    "signature_refusal",
+    "verify_batch",
+]
 
 __version__: Final[str]
 
@@ -180,6 +201,41 @@ def signature_refusal(public_key: bytes, message: bytes, signature: bytes) -> st
         ValueError: the key does not have 32 bytes.
     """
 
+@final
+class Verifier:
+    """Verifies whole batches and remembers keys. Threads may share it; they take turns.
+
+    Memory is bounded by `known_keys_max`: 2.8 KB a key on the fast path, 0.4 KB a key besides. What is remembered
+    changes the cost, never an answer.
+    """
+
+    def __new__(cls, known_keys_max: int) -> Verifier:
+        """Return the fastest that there is here.
+
+        That is eight signatures at once by AVX-512 IFMA, where the processor has it and the library that
+        EXCHANGE_IFMA_LIBRARY names, or else the one in the module's wheel, can be loaded; else `portable`.
+        """
+
+    @staticmethod
+    def portable(known_keys_max: int) -> Verifier:
+        """Return the one that every processor has."""
+
+    @staticmethod
+    def with_library(library: str | PathLike[str], known_keys_max: int) -> Verifier:
+        """Return the one on the fast path, whose library is that file.
+
+        Raises:
+            ValueError: the processor lacks what the library was built for, or the file is no such library; the message
+                has a stable first word.
+        """
+
+    @property
+    def path(self) -> str:
+        """Which arithmetic verifies: `ifma` or `dalek`."""
+
+    def verify_batch(self, messages: Sequence[bytes], signatures: bytes, keys: bytes) -> list[bool]:
+        """Return what the function `verify_batch` returns. Raises as it does."""
+
 def verify_batch(messages: Sequence[bytes], signatures: bytes, keys: bytes) -> list[bool]:
     """Return for each of n signatures whether it has no `signature_refusal`.
 
@@ -192,5 +248,5 @@ def verify_batch(messages: Sequence[bytes], signatures: bytes, keys: bytes) -> l
         n booleans in the order of the rows. Batching changes the cost, never an answer (invariant I-12).
 
     Raises:
-        ValueError: the numbers of rows differ. No signature was checked.
+        ValueError: the numbers of rows differ, or there are more than 32,768. No signature was checked.
     """

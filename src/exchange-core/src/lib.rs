@@ -5,9 +5,14 @@
 //! every input, and `tests/differential` compares them.
 
 pub mod book;
+pub mod checkpoint;
+pub mod hashing;
+pub mod kinds;
 pub mod ladder;
 pub mod limits;
 #[cfg(feature = "python")]
 mod python;
+pub mod shard;
 pub mod units;
 pub mod verify;
+pub mod wire;

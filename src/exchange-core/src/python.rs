@@ -6,6 +6,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
@@ -227,10 +229,7 @@ impl Shard {
     }
 
     fn what_if(&self, py: Python<'_>, batches: Vec<PyBackedBytes>, t_us: u64) -> PyResult<WhatIf> {
-        let what_if = released(py, || {
-            let batches: Vec<&[u8]> = batches.iter().map(AsRef::as_ref).collect();
-            self.shard.what_if(&batches, t_us)
-        })??;
+        let what_if = released(py, || self.shard.what_if(&slices(&batches), t_us))??;
         Ok(WhatIf { position: what_if.position(), what_if: Some(what_if) })
     }
 }
@@ -277,8 +276,8 @@ macro_rules! recoders {
 
 recoders!(
     Asset,
-    TickRow,
-    LotRow,
+    TickRule,
+    LotRule,
     Market,
     ShardSettings,
     PlaceOrder,
@@ -287,7 +286,6 @@ recoders!(
     ReplaceOrder,
     CancelAllOrders,
     ReleaseFunds,
-    Batch,
     SignedBatch,
     Operation,
     SignedOperation,
@@ -327,33 +325,86 @@ fn signature_refusal(
     message: &[u8],
     signature: &[u8],
 ) -> PyResult<Option<&'static str>> {
-    let public_key = rows(public_key, "public_key")?;
-    let [public_key] = public_key else {
-        return Err(PyValueError::new_err("public_key has 32 bytes"));
-    };
+    let public_key = <&[u8; limits::PUBLIC_KEY_BYTES]>::try_from(public_key)
+        .map_err(|_| PyValueError::new_err(format!("SHAPE: a key has 32 bytes, not {}", public_key.len())))?;
     Ok(released(py, || verify::signature_refusal(public_key, message, signature))?.map(verify::SignatureRefusal::name))
 }
 
 #[pyfunction]
 fn verify_batch(py: Python<'_>, messages: Vec<PyBackedBytes>, signatures: &[u8], keys: &[u8]) -> PyResult<Vec<bool>> {
-    let signatures = rows::<{ limits::SIGNATURE_BYTES }>(signatures, "signatures")?;
-    let keys = rows::<{ limits::PUBLIC_KEY_BYTES }>(keys, "keys")?;
-    if (signatures.len(), keys.len()) != (messages.len(), messages.len()) {
-        let found = format!("{} messages, {} signatures, {} keys", messages.len(), signatures.len(), keys.len());
-        return Err(PyValueError::new_err(format!("SHAPE: {found}: each message has one of both")));
-    }
-    released(py, || {
-        let rows = messages.iter().zip(signatures).zip(keys);
-        rows.map(|((message, signature), key)| verify::verify_one(key, message, signature)).collect()
-    })
+    Ok(released(py, || verify::verify_batch(&slices(&messages), signatures, keys))??)
 }
 
-/// Return bytes as rows of N bytes.
-fn rows<'a, const N: usize>(bytes: &'a [u8], name: &str) -> PyResult<&'a [[u8; N]]> {
-    match bytes.as_chunks::<N>() {
-        (rows, []) => Ok(rows),
-        _ => Err(PyValueError::new_err(format!("SHAPE: {name} has {} bytes, no multiple of {N}", bytes.len()))),
+/// `exchange_core.Verifier`. The lock is what lets threads share it: they take turns.
+#[pyclass(module = "exchange_core")]
+struct Verifier {
+    verifier: Mutex<verify::Verifier>,
+    path: &'static str,
+}
+
+#[pymethods]
+impl Verifier {
+    #[new]
+    fn new(py: Python<'_>, known_keys_max: usize) -> PyResult<Self> {
+        let shipped = shipped_library(py)?;
+        let fast =
+            released(py, || shipped.and_then(|path| verify::Verifier::with_library(&path, known_keys_max).ok()))?;
+        Ok(fast.unwrap_or_else(|| verify::Verifier::portable(known_keys_max)).into())
     }
+
+    #[staticmethod]
+    fn portable(known_keys_max: usize) -> Self {
+        verify::Verifier::portable(known_keys_max).into()
+    }
+
+    #[staticmethod]
+    fn with_library(py: Python<'_>, library: PathBuf, known_keys_max: usize) -> PyResult<Self> {
+        let verifier = released(py, || verify::Verifier::with_library(&library, known_keys_max))?;
+        verifier.map(Self::from).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    #[getter]
+    fn path(&self) -> &'static str {
+        self.path
+    }
+
+    fn verify_batch(
+        &self,
+        py: Python<'_>,
+        messages: Vec<PyBackedBytes>,
+        signatures: &[u8],
+        keys: &[u8],
+    ) -> PyResult<Vec<bool>> {
+        Ok(released(py, || {
+            let mut verifier = self.verifier.lock().unwrap_or_else(PoisonError::into_inner);
+            verifier.verify_batch(&slices(&messages), signatures, keys)
+        })??)
+    }
+}
+
+impl From<verify::Verifier> for Verifier {
+    fn from(verifier: verify::Verifier) -> Self {
+        Self { path: verifier.path(), verifier: Mutex::new(verifier) }
+    }
+}
+
+/// Return the library that a variable of the environment names, or the one that came with the module in its wheel.
+fn shipped_library(py: Python<'_>) -> PyResult<Option<PathBuf>> {
+    if std::env::var_os(verify::LIBRARY_VARIABLE).is_some() {
+        return Ok(verify::find_library());
+    }
+    let module: PathBuf = py.import("exchange_core")?.filename()?.extract()?;
+    Ok(Some(module.with_file_name("lib").join("libexchange_ifma.so")).filter(|path| path.is_file()))
+}
+
+impl From<verify::ShapeError> for PyErr {
+    fn from(error: verify::ShapeError) -> Self {
+        PyValueError::new_err(error.to_string())
+    }
+}
+
+fn slices(messages: &[PyBackedBytes]) -> Vec<&[u8]> {
+    messages.iter().map(AsRef::as_ref).collect()
 }
 
 /// Add constants to a dict under their own names.
@@ -375,6 +426,7 @@ fn exchange_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LoadError", py.get_type::<LoadError>())?;
     module.add_class::<Shard>()?;
     module.add_class::<WhatIf>()?;
+    module.add_class::<Verifier>()?;
     module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(recode, module)?)?;
     module.add_function(wrap_pyfunction!(key_refusal, module)?)?;

@@ -53,8 +53,10 @@ async def verify_bytes(door: Door, request: bytes, address: str) -> bytes:
     verdicts: list[verification_service_pb2.Verdict] = []
     caught_up = False
     for index, one in enumerate(batches):
-        if index and not index % SLICE:
-            await asyncio.sleep(0)
+        if not index % SLICE:
+            if index:
+                await asyncio.sleep(0)
+            door.verify(batches[index : index + SLICE])
         if isinstance(one, Refusal):
             verdicts.append(_refused(one))
             continue

@@ -100,7 +100,12 @@ impl Core {
         let key_id = parsed.signed.key_id;
         if let Some(burnt) = self.nonces.get(key_id, head.nonce) {
             if burnt.digest == parsed.digest {
-                return BatchResult { batch: place, repeat_n: burnt.n, repeat_batch: burnt.batch, ..Default::default() };
+                return BatchResult {
+                    batch: place,
+                    repeat_n: burnt.n,
+                    repeat_batch: burnt.batch,
+                    ..Default::default()
+                };
             }
             return refused(RejectReason::NonceReused);
         }
@@ -176,12 +181,8 @@ impl Core {
         let Some(link) = &parsed.link else {
             return Ok(LinkResult { link: place, reason: RejectReason::Malformed as u32, ..Default::default() });
         };
-        let answer = LinkResult {
-            link: place,
-            from_shard: link.from_shard,
-            sequence: link.sequence,
-            ..Default::default()
-        };
+        let answer =
+            LinkResult { link: place, from_shard: link.from_shard, sequence: link.sequence, ..Default::default() };
         let refused = |reason: RejectReason| Ok(LinkResult { reason: reason as u32, ..answer });
         if link.to_shard != self.shard || link.from_shard == self.shard {
             return refused(RejectReason::WrongShard);

@@ -76,7 +76,13 @@ impl Book {
 pub(crate) struct Terms(u64);
 
 impl Terms {
-    pub fn new(maker_fee: u32, taker_fee: u32, maker_prepaid: u32, self_trade_prevention: u32, post_only: bool) -> Self {
+    pub fn new(
+        maker_fee: u32,
+        taker_fee: u32,
+        maker_prepaid: u32,
+        self_trade_prevention: u32,
+        post_only: bool,
+    ) -> Self {
         debug_assert!(maker_fee.max(taker_fee).max(maker_prepaid) < 1 << PPM_BITS && self_trade_prevention < 8);
         Self(
             u64::from(maker_fee)

@@ -14,6 +14,7 @@ mod nonces;
 mod orders;
 mod queries;
 mod state;
+mod what_if;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,7 +22,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub use self::core::RULES_MAX;
 pub use self::errors::{ApplyError, LoadError, Stop};
 pub use self::market::{market_is_valid, settings_are_valid};
+pub use self::money::resting_hold_of;
 pub use self::queries::{BookCut, Facts, OpenOrder, Summary};
+pub use self::what_if::WhatIf;
 
 use self::core::Core;
 use self::floor::Floor;
@@ -39,7 +42,7 @@ use crate::wire::messages::{
     MarketStateChanged, MarketStateScheduled, Operation, OperatorAction, OperatorKeyRotated, PendingCancelAll,
     ReleaseFunds, RequestResult, RulesRaised, SetMarketState, ShardSettingsChanged,
 };
-use crate::wire::{Command, Message, Sink};
+use crate::wire::{Command, Sink};
 
 /// Version of both frames, of the genesis, the state and the checkpoint.
 pub const FORMAT: u32 = 1;
@@ -270,9 +273,7 @@ impl Shard {
         let mut groups: Vec<(u32, bool, u32)> = floor
             .groups_of(owner)
             .filter(|(_, group)| side.is_none_or(|side| side == group.side()) && may_end(group.book()))
-            .map(|(place, group)| {
-                (floor.books[group.book() as usize].market.market, group.side() == Side::Sell, place)
-            })
+            .map(|(place, group)| (floor.books[group.book() as usize].market.market, group.side() == Side::Sell, place))
             .collect();
         groups.sort_unstable();
         groups.into_iter().map(|(_, _, group)| group).collect()
@@ -522,10 +523,7 @@ impl Shard {
 
     fn cancel_orders(&mut self, action: &CancelOrders) -> Result<(), Refused> {
         require(action.account != 0 || action.market != 0, RejectReason::InvalidScope)?;
-        require(
-            action.market == 0 || self.floor.book_of(action.market).is_some(),
-            RejectReason::UnknownMarket,
-        )?;
+        require(action.market == 0 || self.floor.book_of(action.market).is_some(), RejectReason::UnknownMarket)?;
         require(action.side == 0 || side_of(action.side).is_some(), RejectReason::InvalidSide)?;
         let pending = self.new_cancel_all(action.account, action.market, action.side, true);
         let first_event = self.floor.writer.events();

@@ -3,6 +3,7 @@
 use crate::kinds::Side;
 use crate::shard::market::MarketSettings;
 use crate::units::{AMOUNT_UNITS_MAX, PPM};
+use crate::wire::messages::{Market, RestingOrder};
 
 /// Return ticks x lots x `quote_units_per_tick_lot`, in quote units; None: above 2^63 - 1.
 #[inline]
@@ -50,6 +51,25 @@ pub(crate) fn resting_hold(
             notional.wrapping_add(fee_of(notional, maker_fee_ppm, maker_prepaid_ppm).0)
         }
     }
+}
+
+/// Return the asset that an order in a state holds, and how much of it, as `resting_hold` says; of numbers that no
+/// engine has written, at least 2^64.
+#[must_use]
+pub fn resting_hold_of(market: &Market<'_>, side: Side, order: &RestingOrder) -> (u32, u128) {
+    let lots = u128::from(order.open_lots);
+    if side == Side::Sell {
+        return (market.base_asset, lots * u128::from(market.base_units_per_lot));
+    }
+    let notional = (u128::from(order.price_ticks) * lots).checked_mul(u128::from(market.quote_units_per_tick_lot));
+    let units = match notional.and_then(|notional| u64::try_from(notional).ok()) {
+        None => u128::MAX,
+        Some(notional) => {
+            let (fee, _) = fee_of(notional, order.maker_fee_ppm, order.maker_prepaid_ppm);
+            u128::from(notional) + u128::from(fee)
+        }
+    };
+    (market.quote_asset, units)
 }
 
 /// Return a x b / PPM, rounded down or up; the quotient fits 64 bits.

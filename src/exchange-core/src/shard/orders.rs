@@ -228,8 +228,7 @@ fn write_replaced(
 #[inline]
 fn order(floor: &Floor, owner: u32, order_id: u64, client_order_id: u64) -> Result<u32, Refused> {
     require((order_id != 0) != (client_order_id != 0), RejectReason::InvalidOrderReference)?;
-    let slot =
-        if order_id != 0 { floor.slot_of(order_id) } else { floor.slot_of_client(owner, client_order_id) };
+    let slot = if order_id != 0 { floor.slot_of(order_id) } else { floor.slot_of_client(owner, client_order_id) };
     match slot {
         Some(slot) if floor.pool.node(slot).owner == owner => Ok(slot),
         _ => Err(RejectReason::UnknownOrder.into()),

@@ -13,12 +13,12 @@ use crate::shard::nonces::Nonces;
 use crate::shard::{FORMAT, Shard};
 use crate::units::{CONTROL_SHARD, SHARD_MAX};
 use crate::verify::{is_environment, key_refusal};
+use crate::wire::Message;
 use crate::wire::entries::check_format;
 use crate::wire::messages::{
     AccountState, AssetAmount, Balance, BookState, Genesis, LinkIn, LinkOut, LiveNonce, OperatorKey, RestingOrder,
     ShardCore, ShardState, Timer,
 };
-use crate::wire::Message;
 
 impl Shard {
     /// Return a shard before its first entry; `genesis` is an encoded Genesis.
@@ -91,7 +91,8 @@ impl Shard {
     /// Load a state that breaks no invariant.
     pub(crate) fn load(state: &ShardState<'_>) -> Result<Self, LoadError> {
         let core = load_core(&state.core)?;
-        let mut floor = Floor { shard: core.shard, ..Floor::default() };
+        let mut floor = Floor::default();
+        floor.shard = core.shard;
         floor.last_order = state.last_order;
         floor.last_trade = state.last_trade;
         floor.accounts.fees = amounts_in(&state.fees);
@@ -152,18 +153,9 @@ impl Shard {
     }
 
     /// Return position, settings, operators, nonces and links as a value.
-    pub(crate) fn export_core(&self) -> ShardCore<'_> {
+    fn export_core(&self) -> ShardCore<'_> {
         let core = &self.core;
         ShardCore {
-            // It was decoded when it was loaded.
-            genesis: Genesis::decode(&core.genesis).expect("a genesis stays canonical"),
-            n: core.n,
-            t_us: core.t_us,
-            chain_hash: &core.chain_hash,
-            rules: core.rules,
-            settings: core.settings,
-            operators: self.export_operators(),
-            control_floor: core.control_floor,
             nonces: core
                 .nonces
                 .sorted()
@@ -187,12 +179,31 @@ impl Shard {
                     received: amounts_out(&link.received),
                 })
                 .collect(),
+            ..self.export_small_core()
+        }
+    }
+
+    /// Return what `export_core` does, without nonces and links that came in.
+    pub(crate) fn export_small_core(&self) -> ShardCore<'_> {
+        let core = &self.core;
+        ShardCore {
+            // It was decoded when it was loaded.
+            genesis: Genesis::decode(&core.genesis).expect("a genesis stays canonical"),
+            n: core.n,
+            t_us: core.t_us,
+            chain_hash: &core.chain_hash,
+            rules: core.rules,
+            settings: core.settings,
+            operators: self.export_operators(),
+            control_floor: core.control_floor,
+            nonces: Vec::new(),
+            links_in: Vec::new(),
             links_out: self.export_links_out(),
         }
     }
 
     /// Return the operators' keys as values, by role.
-    pub(crate) fn export_operators(&self) -> Vec<OperatorKey<'_>> {
+    fn export_operators(&self) -> Vec<OperatorKey<'_>> {
         self.core
             .operators
             .iter()
@@ -206,7 +217,7 @@ impl Shard {
     }
 
     /// Return what went to other shards as values, by shard.
-    pub(crate) fn export_links_out(&self) -> Vec<LinkOut> {
+    fn export_links_out(&self) -> Vec<LinkOut> {
         self.core
             .links_out
             .iter()
