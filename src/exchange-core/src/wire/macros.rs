@@ -6,7 +6,7 @@
 //! high)` is a list of messages, of at least low elements; `(blobs)` is a list of bytes.
 
 /// Longest list of a field without a bound of its own.
-pub(crate) const ELEMENTS_MAX: usize = usize::MAX;
+pub(crate) const ELEMENTS_MAX: usize = usize::MAX - 1;
 
 macro_rules! field_type {
     ((u64), $life:lifetime) => { u64 };
