@@ -6,6 +6,8 @@
 
 mod books;
 mod json;
+mod latency;
+mod memory;
 mod shards;
 mod venue;
 
@@ -24,6 +26,10 @@ fn main() -> ExitCode {
             println!("{}", shards::shard(flow, name, venue::SINGLE, runs).line());
             println!("{}", shards::shard(flow, name, venue::BATCHED, runs).line());
         }),
+        ["latency", file] => with_flow(file, |flow, name| println!("{}", latency::latency(flow, name).line())),
+        ["memory-book", most] => memory::book(most.parse().unwrap_or(1_000_000)),
+        ["memory-shard", most] => memory::shard(most.parse().unwrap_or(1_000_000)),
+        ["restore", orders] => memory::restore(orders.parse().unwrap_or(1_000_000)),
         _ => bench_flow::run::main::<books::Books>("exchange_core"),
     }
 }

@@ -1,9 +1,10 @@
 //! `Shard` with funds, fees, nonces, events and hashes, and its parts alone.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bench_flow::file::Flow;
+use bench_flow::run::cpu_time;
 use exchange_core::hashing::{chain_hash, input_hash};
 use exchange_core::shard::Shard;
 use exchange_core::wire::entries::parse_entry;
@@ -30,13 +31,13 @@ pub fn shard(flow: &Flow, name: &str, packing: Packing, runs: usize) -> Object {
         let mut out = Vec::new();
         let mut timed = Duration::ZERO;
         for (clock, _, entries) in &segments {
-            let began = Instant::now();
+            let began = cpu_time();
             for entry in entries {
                 out.clear();
                 shard.apply(entry.n, entry.t_us, &entry.frame, &mut out).expect("a good entry");
             }
             if *clock {
-                timed += began.elapsed();
+                timed += cpu_time() - began;
             }
         }
         if number == 0 {
@@ -115,7 +116,7 @@ fn answers(fresh: &Shard, log: &[&Entry]) -> (Vec<Vec<u8>>, Counts) {
 /// Return the time of a replay from a checkpoint: every entry executed and its answer compared with the log's.
 fn replay_ns(fresh: &Shard, log: &[&Entry], answers: &[Vec<u8>]) -> u64 {
     let checkpoint = fresh.checkpoint();
-    let began = Instant::now();
+    let began = cpu_time();
     let mut shard = Shard::from_checkpoint(&checkpoint).expect("its own checkpoint");
     let mut out = Vec::new();
     for (entry, answer) in log.iter().zip(answers) {
@@ -123,7 +124,7 @@ fn replay_ns(fresh: &Shard, log: &[&Entry], answers: &[Vec<u8>]) -> u64 {
         shard.apply(entry.n, entry.t_us, &entry.frame, &mut out).expect("a good entry");
         assert!(out == *answer, "a replay gives the same bytes");
     }
-    nanoseconds(began.elapsed())
+    nanoseconds(cpu_time() - began)
 }
 
 /// Return what parts of the work take on their own.
@@ -189,9 +190,9 @@ fn parts_ns(log: &[&Entry], answers: &[Vec<u8>]) -> [(&'static str, u64); 5] {
 fn best_of(times: usize, mut work: impl FnMut()) -> u64 {
     (0..times)
         .map(|_| {
-            let began = Instant::now();
+            let began = cpu_time();
             work();
-            nanoseconds(began.elapsed())
+            nanoseconds(cpu_time() - began)
         })
         .min()
         .unwrap_or(0)
