@@ -106,6 +106,10 @@ differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with
 fuzz: $(if $(CARGO),$(INSTALLED),core-missing) ## fuzz a decoder or apply (FUZZ_TARGET=apply FUZZ_ARGS=-max_total_time=60)
 	@cd $(CRATE) && $(CARGO) fuzz run $(FUZZ_TARGET) -- $(FUZZ_ARGS)
 
+.PHONY: bench-core
+bench-core: $(INSTALLED) ## measure the Rust core beside published engines (BENCH_ARGS="--short"; needs cargo and g++)
+	@$(BIN)/python -m loadtest.bench_core $(BENCH_ARGS)
+
 .PHONY: gen
 gen: $(INSTALLED) ## regenerate gen/ from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate
