@@ -2,8 +2,6 @@
 //!
 //! `bench-core FLOW-FILE RUNS SECONDS` runs the book, as every adapter does; `bench-core PART ...` something else.
 
-#![allow(clippy::cast_precision_loss)]
-
 mod books;
 mod json;
 mod latency;

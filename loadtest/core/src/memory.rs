@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use bench_flow::dice::Dice;
 use bench_flow::file::{Force, Kind, Message, Total};
-use bench_flow::run::{Engine, cpu_time};
+use bench_flow::run::{Engine, cpu_time, since};
 use exchange_core::shard::Shard;
 
 use crate::books::Books;
@@ -118,17 +118,17 @@ pub fn restore(orders: u64) -> ExitCode {
         }
         let began = cpu_time();
         let checkpoint = shard.checkpoint();
-        let written_ns = nanoseconds(cpu_time() - began);
+        let written_ns = nanoseconds(since(began));
         let mut runs_ns = Vec::new();
         for _ in 0..3 {
             let began = cpu_time();
             let restored = Shard::from_checkpoint(&checkpoint).expect("its own checkpoint");
-            runs_ns.push(nanoseconds(cpu_time() - began));
+            runs_ns.push(nanoseconds(since(began)));
             assert_eq!(restored.chain_hash(), shard.chain_hash());
         }
         let began = cpu_time();
         let hash = shard.state_hash();
-        let hash_ns = nanoseconds(cpu_time() - began);
+        let hash_ns = nanoseconds(since(began));
         assert_ne!(hash, [0; 32]);
         let line = Object::new()
             .text("restore", "shard")

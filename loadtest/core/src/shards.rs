@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use bench_flow::file::Flow;
-use bench_flow::run::cpu_time;
+use bench_flow::run::{cpu_time, since};
 use exchange_core::hashing::{chain_hash, input_hash};
 use exchange_core::shard::Shard;
 use exchange_core::wire::entries::parse_entry;
@@ -37,7 +37,7 @@ pub fn shard(flow: &Flow, name: &str, packing: Packing, runs: usize) -> Object {
                 shard.apply(entry.n, entry.t_us, &entry.frame, &mut out).expect("a good entry");
             }
             if *clock {
-                timed += cpu_time() - began;
+                timed += since(began);
             }
         }
         if number == 0 {
@@ -124,7 +124,7 @@ fn replay_ns(fresh: &Shard, log: &[&Entry], answers: &[Vec<u8>]) -> u64 {
         shard.apply(entry.n, entry.t_us, &entry.frame, &mut out).expect("a good entry");
         assert!(out == *answer, "a replay gives the same bytes");
     }
-    nanoseconds(cpu_time() - began)
+    nanoseconds(since(began))
 }
 
 /// Return what parts of the work take on their own.
@@ -192,7 +192,7 @@ fn best_of(times: usize, mut work: impl FnMut()) -> u64 {
         .map(|_| {
             let began = cpu_time();
             work();
-            nanoseconds(cpu_time() - began)
+            nanoseconds(since(began))
         })
         .min()
         .unwrap_or(0)

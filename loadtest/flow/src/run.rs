@@ -22,6 +22,12 @@ pub fn cpu_time() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Return the processor time used since an earlier reading.
+#[must_use]
+pub fn since(began: Duration) -> Duration {
+    cpu_time().saturating_sub(began)
+}
+
 /// An engine with empty books.
 pub trait Engine: Sized {
     /// A message as the engine wants it.
@@ -77,7 +83,7 @@ pub fn measure<E: Engine>(flow: &Flow, runs: usize, seconds: u64) -> Measured {
                 engine.apply(command, &mut total);
             }
             if *clock {
-                timed += cpu_time() - began;
+                timed += since(began);
             }
         }
         total.open = engine.open();
