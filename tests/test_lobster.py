@@ -37,9 +37,9 @@ class Pair:
     def replay(self, *options: str) -> Result:
         return CliRunner().invoke(main, ["replay", "lobster", str(self.messages), str(self.book), *options])
 
-    def found(self, exit_code: int = 0, **expected: object) -> dict[str, object]:
+    def found(self, *options: str, exit_code: int = 0, **expected: object) -> dict[str, object]:
         """Replay, check the exit code and the fields named, and return the result."""
-        result = self.replay("--json")
+        result = self.replay("--json", *options)
         assert result.exit_code == exit_code, result.output
         found: dict[str, object] = json.loads(result.stdout)
         assert {name: found[name] for name in expected} == expected
@@ -373,7 +373,7 @@ def test_an_engine_that_trades_with_the_youngest_is_caught(one: Drawing, monkeyp
         1 11 5 100  1 | 10@100 / 7@105
         4 10 5 100  1 | 5@100  / 7@105
     """)
-    found = pair.found(exit_code=1, rows_equal=3, faults=1)
+    found = pair.found("--engine", "reference", exit_code=1, rows_equal=3, faults=1)
     assert found["first_faults"][0]["row"] == 4  # type: ignore[index]
 
 

@@ -238,6 +238,7 @@ SPOILT: list[tuple[FoldReason, int, Spoil]] = [
     (FoldReason.ORDER_MISMATCH, 3, lambda frame: setattr(event_named(frame, "trade"), "quantity_lots", 6)),
     (FoldReason.ORDER_MISMATCH, 4, lambda frame: setattr(event_named(frame, "order_cancelled"), "cancelled_lots", 1)),
     (FoldReason.ORDER_MISMATCH, 2, lambda frame: setattr(event_named(frame, "order_accepted"), "time_in_force", 2)),
+    (FoldReason.ORDER_MISMATCH, 2, lambda frame: setattr(event_named(frame, "order_accepted"), "order_id", 2**52 + 2)),
     (FoldReason.OVERDRAWN, 3, lambda frame: setattr(event_named(frame, "funds_sent"), "amount_units", 2**62)),
     (FoldReason.LINK_GAP, 3, lambda frame: setattr(event_named(frame, "funds_sent"), "link_sequence", 2)),
     (FoldReason.LINK_GAP, 1, lambda frame: setattr(event_named(frame, "link_result"), "sequence", 2)),
@@ -257,6 +258,21 @@ def test_what_does_not_follow_stops_the_fold(reason: FoldReason, which: int, spo
         fold.apply(frame.SerializeToString())
     assert caught.value.reason is reason
     assert (caught.value.shard, caught.value.n) == (1, which + 1)
+
+
+def test_an_order_of_another_market_is_none_of_this_one() -> None:
+    venue = funded_venue(REFERENCE, UNBANDED, replace(UNBANDED, market=3, symbol="OTHER"))
+    venue.trade(ALICE, limit(Side.SELL, 5, 100, market=2))
+    venue.trade(ALICE, CancelAllOrders())
+    fold = ShardFold.from_genesis(venue.genesis)
+    for data in venue.frames[:-1]:
+        fold.apply(data)
+    frame = FrameMessage.FromString(venue.frames[-1])
+    cancelled = event_named(frame, "order_cancelled")
+    cancelled.market, cancelled.market_seq = 3, fold.books[3].market_seq + 1
+    with pytest.raises(FoldError) as caught:
+        fold.apply(frame.SerializeToString())
+    assert caught.value.reason is FoldReason.UNKNOWN_ORDER
 
 
 def test_every_reason_to_stop_has_a_test() -> None:

@@ -7,15 +7,23 @@ OverflowError. A panic in the core, which no input causes, raises Stop with the 
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Final, final
+from typing import Final, Self, final
 
 __all__ = [
+    "FOLD_REASONS",
+    "LEDGER_REASONS",
     "LIMITS",
     "MESSAGES",
     "RULES_MAX",
     "UNITS",
+    "Applied",
+    "FoldStop",
+    "Ledger",
+    "LedgerDraft",
+    "LedgerStop",
     "LoadError",
     "Shard",
+    "ShardFold",
     "Stop",
     "UnknownFormat",
     "Verifier",
@@ -38,7 +46,7 @@ LIMITS: Final[dict[str, int]]
 UNITS: Final[dict[str, int]]
 """The constants of `exchange.domain.units`, by name."""
 MESSAGES: Final[tuple[str, ...]]
-"""The messages that `check` and `recode` take."""
+"""The messages that `recode` takes."""
 
 class Stop(Exception):
     """An engine cannot answer an entry, nor a later one. `args`: reason of a StopReason, detail for people."""
@@ -49,8 +57,19 @@ class UnknownFormat(ValueError):
 class WireError(ValueError):
     """Bytes break a rule of the wire. `args`: reason of a WireReason, path of the field, offset in bytes, detail."""
 
+LEDGER_REASONS: Final[tuple[str, ...]]
+"""Why a ledger stops: `exchange.settlement.ledger.LedgerReason` but for RECEIVER_AHEAD, which the audit finds."""
+FOLD_REASONS: Final[tuple[str, ...]]
+"""Why a ShardFold stops: `exchange.marketdata.chain.FoldReason` but for what only shard 0 knows."""
+
 class LoadError(ValueError):
     """Bytes are no genesis or no intact checkpoint of a trading shard. `args`: a sentence with a stable first word."""
+
+class LedgerStop(Exception):
+    """A ledger cannot go on. `args`: one of LEDGER_REASONS, position of the frame, detail for people."""
+
+class FoldStop(Exception):
+    """A frame of the past is none. `args`: one of FOLD_REASONS, position of the fold, detail for people."""
 
 @final
 class Shard:
@@ -171,19 +190,356 @@ class WhatIf:
             RuntimeError: it was run before.
         """
 
+@final
+class Ledger:
+    """What everybody has in one shard, 0 included, as `exchange.settlement.ledger.Ledger`.
+
+    Kinds of holders are their places in its KINDS. Not for two threads at once.
+    """
+
+    def __new__(
+        cls,
+        genesis: bytes,
+        n: int = 0,
+        t_us: int = 0,
+        chain_hash: bytes | None = None,
+        units: tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]] | None = None,
+        markets: tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int], Sequence[int]] | None = None,
+        links_in: tuple[Sequence[int], Sequence[int]] | None = None,
+        links_out: tuple[Sequence[int], Sequence[int]] | None = None,
+    ) -> Self:
+        """Return the ledger of a shard, before its first frame or as rows say.
+
+        Args:
+            genesis: encoded Genesis of the shard.
+            n: position of the last frame that is in the rows; 0: none.
+            t_us: its time in microseconds.
+            chain_hash: its hash; does not count where n is 0.
+            units: columns kind, holder, asset, units.
+            markets: columns market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot.
+            links_in: columns shard, last sequence number.
+            links_out: the same.
+
+        Raises:
+            WireError: the genesis is not canonical.
+            ValueError: a hash does not have 32 bytes, or there is no such kind.
+        """
+
+    def fold(self, frames: Sequence[bytes], entries: Sequence[tuple[int, int, bytes]] | None = None) -> LedgerDraft:
+        """Return what the next frames change, strictly decoded; the ledger stays as it is.
+
+        Args:
+            frames: encoded execution frames, consecutive, the first after `n`.
+            entries: position, time and encoded order frame of the entries that they answer, in the same order; None:
+                not at hand.
+
+        Raises:
+            LedgerStop: a frame does not fit.
+            UnknownFormat: a frame is of another version.
+        """
+
+    def fold_proven(self, frames: Sequence[bytes], after_hash: bytes) -> LedgerDraft:
+        """Return what frames change that re-execution has proven; `after_hash`: chain hash after the last of them.
+
+        Raises:
+            LedgerStop: a frame is not the next one, or its events break a rule of the ledger.
+        """
+
+    def adopt(self, draft: LedgerDraft) -> None:
+        """Make a draft so.
+
+        Raises:
+            ValueError: the ledger is not where the draft was made.
+        """
+
+    @property
+    def shard(self) -> int:
+        """Number of the shard."""
+
+    @property
+    def n(self) -> int:
+        """Position of the last frame that was adopted; 0: none."""
+
+    @property
+    def t_us(self) -> int:
+        """Time of that frame in microseconds."""
+
+    @property
+    def chain_hash(self) -> bytes:
+        """Hash of that frame, or the genesis hash; 32 bytes."""
+
+    def units(self, kind: int, holder: int, asset: int) -> int:
+        """Return what a holder has of an asset; below zero: what it brought in."""
+
+    def by_asset(self, kind: int, holder: int) -> list[tuple[int, int]]:
+        """Return asset and units of what a holder has, by asset; nothing that is zero."""
+
+    def holdings(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Return columns kind, holder, asset, units of all units that are not zero, sorted."""
+
+    def last_link_from(self, shard: int) -> int:
+        """Return the sequence number of the last link from a shard; 0: none."""
+
+    def last_link_to(self, shard: int) -> int:
+        """Return the sequence number of the last link to a shard; 0: none."""
+
+    def partners(self) -> list[int]:
+        """Return the shards that a link ever came from or went to, ascending."""
+
+@final
+class LedgerDraft:
+    """What some frames change, as columns: one row for what stands after them, none for an event."""
+
+    @property
+    def after_n(self) -> int:
+        """Position of the ledger when the draft was made."""
+
+    @property
+    def after_hash(self) -> bytes:
+        """Hash of the frame there; 32 bytes."""
+
+    @property
+    def n(self) -> int:
+        """Position after the frames."""
+
+    @property
+    def t_us(self) -> int:
+        """Time of the last of them in microseconds."""
+
+    @property
+    def chain_hash(self) -> bytes:
+        """Hash of the last of them; 32 bytes."""
+
+    @property
+    def units(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Columns kind, holder, asset and new units of those whose units change, sorted."""
+
+    @property
+    def markets(self) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+        """Columns market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot of those defined."""
+
+    @property
+    def links_in(self) -> tuple[list[int], list[int]]:
+        """Columns shard and new last sequence number of links from it."""
+
+    @property
+    def links_out(self) -> tuple[list[int], list[int]]:
+        """Columns shard and new last sequence number of links to it."""
+
+    @property
+    def sent(self) -> list[tuple[int, int, int, int, list[tuple[int, int, int]]]]:
+        """Links that were sent: to_shard, sequence, source_n, debited_us; of each part account, asset, amount_units."""
+
+    @property
+    def answers(self) -> tuple[list[int], list[int], list[int]]:
+        """Columns from_shard, sequence, reason of what the frames say about links that came in."""
+
+    @property
+    def withdrawals(self) -> list[tuple[int, int, int, int, str, bool, bool, int, int]]:
+        """Rows of `exchange.settlement.ledger.WithdrawalChange`."""
+
+    @property
+    def frames(self) -> tuple[list[int], list[int], list[int], list[bool], list[int]]:
+        """Columns n, t_us, number of events, whether it changes markets, and where its verdicts end."""
+
+    @property
+    def verdicts(self) -> tuple[list[int], list[int]]:
+        """Columns place of the batch and reason; repetitions are left out."""
+
+@final
+class ShardFold:
+    """Market data's fold of a trading shard, as `exchange.marketdata.fold.ShardFold`; canonical frames only.
+
+    What names a market that there is not raises KeyError. Not for two threads at once.
+    """
+
+    @staticmethod
+    def from_genesis(genesis: bytes) -> ShardFold:
+        """Return the fold before the first frame; `genesis` is the encoded Genesis of the shard.
+
+        Raises:
+            UnknownFormat, WireError: it is of another version, or not canonical.
+        """
+
+    @staticmethod
+    def from_state(state: bytes) -> ShardFold:
+        """Return the fold at a checkpoint; `state` is the encoded ShardState in it, which its reader has checked.
+
+        Raises:
+            UnknownFormat, WireError: it is of another version, or not canonical.
+            ValueError: it contradicts itself.
+        """
+
+    def apply(self, frames: Sequence[bytes]) -> Applied:
+        """Take in the next frames and return what they did.
+
+        Where one does not follow, those before it were applied, `stop` of what is returned says why, and the fold
+        applies nothing more: it must be thrown away.
+        """
+
+    def take_in_the_past(self, frame: bytes) -> None:
+        """Put onto tapes and into transit what a frame before the fold's first one says.
+
+        Raises:
+            FoldStop: it is no frame, or names a market that there is not.
+        """
+
+    @property
+    def shard(self) -> int:
+        """Number of the shard."""
+
+    @property
+    def n(self) -> int:
+        """Position of the last frame; 0: none."""
+
+    @property
+    def t_us(self) -> int:
+        """Time of that frame in microseconds."""
+
+    @property
+    def chain_hash(self) -> bytes:
+        """Hash of that frame, or the genesis hash; 32 bytes."""
+
+    @property
+    def settings(self) -> tuple[int, int, int]:
+        """The fields of ShardSettings in its order."""
+
+    @property
+    def links_in(self) -> dict[int, int]:
+        """Last sequence number of links that were applied, by sender."""
+
+    @property
+    def links_out(self) -> dict[int, int]:
+        """Last sequence number of links that were sent, by receiver."""
+
+    @property
+    def sent(self) -> list[tuple[int, int, list[tuple[int, int, int, int]]]]:
+        """Links on their way: to_shard, sequence, and account, asset, amount_units, debited_us of each part."""
+
+    def forget_sent(self, to_shard: int, up_to_sequence: int) -> None:
+        """Forget what links to a shard carry that it has applied."""
+
+    def markets(self) -> list[int]:
+        """Return the markets, ascending."""
+
+    def accounts(self) -> list[int]:
+        """Return the accounts that ever had an event, ascending."""
+
+    def market(self, market: int) -> tuple[bytes, int]:
+        """Return the encoded Market as it was defined last, and the state that it is in."""
+
+    def last_of(self, market: int) -> tuple[int, int]:
+        """Return the market's last sequence number, and the price of its last trade in ticks; 0: none."""
+
+    def depth(
+        self, market: int, levels_max: int | None = None
+    ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+        """Return price_ticks, quantity_lots and orders of the best bids and asks, best first; None: all of them."""
+
+    def level_at(self, market: int, side: int, price_ticks: int) -> tuple[int, int, int]:
+        """Return the level of a price as it is now."""
+
+    def watch(self, market: int, watch: int) -> None:
+        """Write down what changes in a book from now on: 0 nothing, 1 frame by frame, 2 command by command."""
+
+    def trades_after(
+        self, market: int, market_seq: int, trades_max: int
+    ) -> tuple[list[tuple[int, int, int, int, int, int]], int]:
+        """Return the first trades with a higher sequence number, oldest first, and the tape's complete_after.
+
+        A trade is market_seq, trade_id, price_ticks, quantity_lots, taker_side, t_us.
+        """
+
+    def trades_before(
+        self, market: int, market_seq: int, trades_max: int
+    ) -> tuple[list[tuple[int, int, int, int, int, int]], int]:
+        """Return the last trades with a lower one, newest first; 0: of all."""
+
+    def balances(self, account: int) -> list[tuple[int, int, int]]:
+        """Return asset, free and locked units of what an account has, by asset."""
+
+    def account_seq(self, account: int) -> int:
+        """Return the sequence number of the account's last event; 0: it had none."""
+
+    def open_orders(
+        self, account: int
+    ) -> list[
+        tuple[
+            tuple[int, int, int, int, int, int, int, int],
+            tuple[bool, int, int, int, int, int],
+            tuple[int, int, int],
+        ]
+    ]:
+        """Return the account's open orders by order_id.
+
+        Each is order_id, client_order_id, account, market, side, price_ticks, open_lots, filled_lots; post_only,
+        self_trade_prevention (0: unknown), maker_fee_ppm, taker_fee_ppm, maker_prepaid_ppm, taker_prepaid_ppm; and
+        origin_n, origin_batch, origin_command.
+        """
+
+    def order(
+        self, order_id: int
+    ) -> (
+        tuple[
+            tuple[int, int, int, int, int, int, int, int],
+            tuple[bool, int, int, int, int, int],
+            tuple[int, int, int],
+        ]
+        | None
+    ):
+        """Return an open order as `open_orders` does; None: it is not open."""
+
+    @property
+    def open_orders_len(self) -> int:
+        """How many orders are open."""
+
+    def set_self_trade_prevention(self, order_id: int, mode: int) -> bool:
+        """Keep what the command says that placed an order; False: it is not open any more."""
+
+@final
+class Applied:
+    """What frames did, as columns; what belongs to a frame ends where its row says."""
+
+    @property
+    def stop(self) -> tuple[str, int, str] | None:
+        """One of FOLD_REASONS, position and detail of the frame that did not follow; None: all were applied."""
+
+    @property
+    def frames(self) -> tuple[list[int], list[int], list[int], list[int], list[int], list[int]]:
+        """Columns n, t_us, number of events, and where the rows of accounts, trades and changes end."""
+
+    @property
+    def accounts(self) -> tuple[list[int], list[int], list[int]]:
+        """Columns account and where its places end, by frame in the order of their first events; and the places."""
+
+    @property
+    def trades(self) -> tuple[list[int], list[int], list[int], list[int], list[int], list[int]]:
+        """Columns market, market_seq, trade_id, price_ticks, quantity_lots, taker_side."""
+
+    @property
+    def changes(
+        self,
+    ) -> list[tuple[int, int, int, int, int, list[tuple[int, int, int]], list[tuple[int, int, int]]]]:
+        """Changes of watched books.
+
+        Each is market, previous_market_seq, market_seq, state, last_price_ticks, and the bids and asks that are new,
+        different or gone, as they are now, ascending by price: price_ticks, quantity_lots, orders.
+        """
+
 def check(message: str, data: bytes) -> None:
-    """Check that `data` is the canonical encoding of a message of this name.
+    """Check that `data` is the canonical encoding of a message of this name, one of MESSAGES or Batch.
 
     Raises:
         WireError: it is not.
-        ValueError: MESSAGES has no such name.
+        ValueError: there is no such message here.
     """
 
 def recode(message: str, data: bytes) -> bytes:
     """Decode `data` as a message of this name and return its canonical encoding, which is `data` again.
 
     Raises:
-        WireError, ValueError: as `check`.
+        WireError: it is not the canonical encoding of any.
+        ValueError: MESSAGES has no such name.
     """
 
 def key_refusal(public_key: bytes) -> str | None:

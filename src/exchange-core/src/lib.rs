@@ -6,12 +6,17 @@
 
 pub mod book;
 pub mod checkpoint;
+pub mod fold;
+pub mod frames;
 pub mod hashing;
 pub mod kinds;
 pub mod ladder;
+pub mod ledger;
 pub mod limits;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(feature = "python")]
+mod python_folds;
 pub mod shard;
 pub mod units;
 pub mod verify;

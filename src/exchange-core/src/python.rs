@@ -31,7 +31,7 @@ type Level = (u64, u64);
 type OpenOrder = (u64, u64, u32, u32, u64, u64, u64);
 
 /// Run work of the core with the GIL released; a panic in it is a stop.
-fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
+pub(crate) fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
     py.detach(|| catch_unwind(AssertUnwindSafe(work)))
         .map_err(|panic| Stop::new_err(("INVARIANT", format!("the core panicked: {}", words_of(panic.as_ref())))))
 }
@@ -275,25 +275,94 @@ macro_rules! recoders {
 }
 
 recoders!(
-    Asset,
     TickRule,
     LotRule,
     Market,
+    Asset,
     ShardSettings,
+    Registration,
+    SignedRegistration,
+    RegisterKey,
+    RevokeKey,
+    OpenAccount,
+    ControlRequest,
     PlaceOrder,
     CancelOrder,
     ReduceOrder,
     ReplaceOrder,
     CancelAllOrders,
     ReleaseFunds,
+    AllocateFunds,
+    RequestWithdrawal,
     SignedBatch,
+    DefineMarket,
+    SetMarketState,
+    CancelOrders,
+    SetShardSettings,
+    RaiseControlFloor,
+    RaiseRules,
+    RotateOperatorKey,
+    SweepFees,
+    DefineAsset,
+    DefineShard,
+    Deposit,
+    CloseWithdrawal,
+    PayOutFees,
+    OperatorAction,
     Operation,
     SignedOperation,
+    Transfer,
     Link,
     SignedLink,
+    FrameRefused,
+    BatchResult,
+    CommandRejected,
+    OrderAccepted,
+    OrderReplaced,
+    OrderReduced,
+    OrderCancelled,
+    Trade,
+    CancelAllAccepted,
+    CancelAllDone,
+    FundsCredited,
+    FundsSent,
+    LinkResult,
+    OperationResult,
+    ActionRejected,
+    MarketDefined,
+    MarketStateChanged,
+    MarketStateScheduled,
+    CancelOrdersAccepted,
+    ShardSettingsChanged,
+    ControlFloorRaised,
+    RulesRaised,
+    OperatorKeyRotated,
+    RequestResult,
+    AssetDefined,
+    ShardDefined,
+    UserCreated,
+    AccountOpened,
+    KeyRegistered,
+    KeyRevoked,
+    Deposited,
+    WithdrawalRequested,
+    WithdrawalClosed,
+    FeesPaidOut,
     OrderFrame,
     ExecutionFrame,
+    OperatorKey,
     Genesis,
+    RestingOrder,
+    BookState,
+    Balance,
+    AccountState,
+    AssetAmount,
+    LiveNonce,
+    Timer,
+    PendingCancelAll,
+    LinkIn,
+    LinkOut,
+    ShardCore,
     ShardState,
     Checkpoint,
 );
@@ -307,9 +376,12 @@ fn recode<'py>(py: Python<'py>, message: &str, data: &[u8]) -> PyResult<Bound<'p
     }
 }
 
-/// Decode and throw away.
+/// Decode and throw away. A batch is decoded as `shard` does it, into commands that are not encoded again.
 #[pyfunction]
 fn check(py: Python<'_>, message: &str, data: &[u8]) -> PyResult<()> {
+    if message == "Batch" {
+        return Ok(released(py, || wire::decode_batch(data, &mut Vec::new()).map(drop))??);
+    }
     recode(py, message, data).map(drop)
 }
 
@@ -426,6 +498,7 @@ fn exchange_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LoadError", py.get_type::<LoadError>())?;
     module.add_class::<Shard>()?;
     module.add_class::<WhatIf>()?;
+    crate::python_folds::register(module)?;
     module.add_class::<Verifier>()?;
     module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(recode, module)?)?;

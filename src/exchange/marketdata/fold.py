@@ -341,13 +341,17 @@ class ShardFold(Fold):
         if not self._taker_rests:
             self._fail(FoldReason.ORDER_MISMATCH, f"order {taker.order_id} would rest and must not")
         taker.book.rest(taker)
-        if taker.order_id not in self.orders:
+        there = self.orders.get(taker.order_id)
+        if there is None:
             self.orders[taker.order_id] = taker
             self.accounts[taker.account].orders[taker.order_id] = taker
+        elif there is not taker:
+            self._fail(FoldReason.ORDER_MISMATCH, f"order {taker.order_id} is open already")
 
     def _end(self, order: Order) -> None:
         """Forget an order that is in no level any more."""
-        if self.orders.pop(order.order_id, None) is not None:
+        if self.orders.get(order.order_id) is order:
+            del self.orders[order.order_id]
             del self.accounts[order.account].orders[order.order_id]
 
     def _flush(self) -> None:
@@ -369,9 +373,9 @@ class ShardFold(Fold):
         book.market_seq = market_seq
         return book
 
-    def _order(self, order_id: int, account: int) -> Order:
+    def _order(self, order_id: int, account: int, book: Book) -> Order:
         order = self.orders.get(order_id)
-        if order is None or order.account != account:
+        if order is None or order.account != account or order.book is not book:
             self._fail(FoldReason.UNKNOWN_ORDER, f"order {order_id}")
         return order
 
@@ -404,7 +408,7 @@ class ShardFold(Fold):
         self._begin()
         self._touch(event.account, event.account_seq)
         book = self._number(event.market, event.market_seq)
-        order = self._order(event.order_id, event.account)
+        order = self._order(event.order_id, event.account, book)
         if event.priority_kept:
             if event.price_ticks != order.price_ticks or event.open_lots > order.open_lots:
                 self._fail(FoldReason.ORDER_MISMATCH, f"order {order.order_id} keeps a priority that it has lost")
@@ -419,13 +423,13 @@ class ShardFold(Fold):
         if event.command:
             self._begin()
         self._touch(event.account, event.account_seq)
-        self._number(event.market, event.market_seq)
+        book = self._number(event.market, event.market_seq)
         taker = self._taker
         if taker is not None and taker.order_id == event.order_id:
             order = taker
             taker.open_lots -= event.reduced_lots
         else:
-            order = self._order(event.order_id, event.account)
+            order = self._order(event.order_id, event.account, book)
             self._shrink(order, event.reduced_lots)
         if order.open_lots != event.open_lots or order.open_lots <= 0:
             self._fail(FoldReason.ORDER_MISMATCH, f"order {order.order_id} has {order.open_lots} lots open")
@@ -439,7 +443,7 @@ class ShardFold(Fold):
         if taker is not None and taker.order_id == event.order_id:
             order, self._taker = taker, None
         else:
-            order = self._order(event.order_id, event.account)
+            order = self._order(event.order_id, event.account, book)
             book.leave(order)
         if order.open_lots != event.cancelled_lots:
             self._fail(FoldReason.ORDER_MISMATCH, f"order {order.order_id} has {order.open_lots} lots open")
@@ -451,9 +455,14 @@ class ShardFold(Fold):
         maker_account, taker_account = event.maker_account, event.taker_account
         maker_owner = self._touch(maker_account, event.maker_account_seq)
         taker_owner = self._touch(taker_account, event.taker_account_seq)
-        maker = self._order(event.maker_order_id, maker_account)
+        maker = self._order(event.maker_order_id, maker_account, book)
         taker = self._taker
-        if taker is None or taker.order_id != event.taker_order_id or taker.account != taker_account:
+        if (
+            taker is None
+            or taker.order_id != event.taker_order_id
+            or taker.account != taker_account
+            or taker.book is not book
+        ):
             self._fail(FoldReason.UNKNOWN_ORDER, "it is not the taker's")
         price_ticks, lots = event.price_ticks, event.quantity_lots
         level = maker.level

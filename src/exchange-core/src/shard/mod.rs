@@ -70,6 +70,8 @@ pub struct Shard {
     timers_of: BTreeSet<(u32, u64, u64)>,
     pending: VecDeque<PendingCancelAll>,
     commands: Vec<Command>,
+    /// Of the last entry that was answered; after a stop it is not the core's.
+    position: u64,
     events_written: u64,
     stopped: Option<ApplyError>,
 }
@@ -83,14 +85,16 @@ impl Shard {
     pub fn apply(&mut self, n: u64, t_us: u64, order_frame: &[u8], out: &mut Vec<u8>) -> Result<(), ApplyError> {
         self.check_running()?;
         let begin = out.len();
+        let before = (self.core.n, self.core.t_us);
         let mut commands = std::mem::take(&mut self.commands);
         std::mem::swap(&mut self.floor.writer.out, out);
         let done = self.apply_one(n, t_us, order_frame, &mut commands);
         std::mem::swap(&mut self.floor.writer.out, out);
         self.commands = commands;
         match done {
-            Ok(()) => self.core.chain_hash = chain_hash(&out[begin..]),
+            Ok(()) => (self.position, self.core.chain_hash) = (n, chain_hash(&out[begin..])),
             Err(error) => {
+                (self.core.n, self.core.t_us) = before;
                 out.truncate(begin);
                 self.stopped = Some(error.clone());
                 return Err(error);

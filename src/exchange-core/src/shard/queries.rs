@@ -87,7 +87,7 @@ impl Shard {
     /// Return the position of the last entry that was executed; 0: none.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.core.n
+        self.position
     }
 
     /// Return the time of that entry, in microseconds.
@@ -155,7 +155,7 @@ impl Shard {
     #[must_use]
     pub fn facts(&self) -> Facts {
         Facts {
-            position: self.core.n,
+            position: self.position,
             t_us: self.core.t_us,
             sequences: self.core.operators.iter().map(|operator| (operator.role, operator.last_sequence)).collect(),
             control_floor: self.core.control_floor,

@@ -122,6 +122,7 @@ impl Shard {
             timers_of: BTreeSet::new(),
             pending: state.pending.iter().copied().collect(),
             commands: Vec::new(),
+            position: state.core.n,
             events_written: 0,
             stopped: None,
         };

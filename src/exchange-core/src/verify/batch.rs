@@ -122,7 +122,7 @@ impl Verifier {
         Ok(Self { lanes: Some(lanes), ..Self::portable(known_keys_max) })
     }
 
-    /// Return which arithmetic verifies: `ifma` or `dalek`.
+    /// Return which arithmetic verifies: `ifma` or `dalek`. The former becomes the latter if its library ever fails.
     #[must_use]
     pub fn path(&self) -> &'static str {
         if self.lanes.is_some() { "ifma" } else { "dalek" }
@@ -142,14 +142,15 @@ impl Verifier {
         let mut verdicts = vec![false; messages.len()];
         self.undecided.clear();
         self.undecided.extend((0..messages.len()).filter(|&row| refusal_by_bytes(&rows.signatures[row]).is_none()));
-        let by_dalek = match &mut self.lanes {
-            Some(lanes) => {
-                let split = rows_for_lanes(self.undecided.len());
-                let (by_lanes, by_dalek) = self.undecided.split_at(split);
-                if lanes.verify(&rows, by_lanes, &mut verdicts) { by_dalek } else { &self.undecided }
-            }
-            None => &self.undecided,
-        };
+        let split = if self.lanes.is_some() { rows_for_lanes(self.undecided.len()) } else { 0 };
+        let (by_lanes, mut by_dalek) = self.undecided.split_at(split);
+        if let Some(lanes) = &mut self.lanes
+            && !lanes.verify(&rows, by_lanes, &mut verdicts)
+        {
+            // It panicked, which no input is known to bring about: what it left behind is not trusted again.
+            self.lanes = None;
+            by_dalek = &self.undecided;
+        }
         for chunk in by_dalek.chunks(ENCODED_TOGETHER) {
             verify_by_dalek(&rows, chunk, &mut self.points, &mut verdicts);
         }

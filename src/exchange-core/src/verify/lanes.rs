@@ -37,7 +37,7 @@ impl fmt::Display for LibraryError {
             Self::Load(error) => write!(f, "IFMA_LOAD: {error}"),
             Self::Abi(found) => write!(f, "IFMA_ABI: the library has interface {found}, this program wants {ABI}"),
             Self::Memory => f.write_str("IFMA_MEMORY: no memory for the tables; ask for fewer known keys"),
-            Self::Verdict => f.write_str("IFMA_VERDICT: the library does not give the verdicts of RFC 8032's vectors"),
+            Self::Verdict => f.write_str("IFMA_VERDICT: the library refuses a good signature or accepts a bad one"),
         }
     }
 }
@@ -150,17 +150,21 @@ impl Lanes {
         true
     }
 
-    /// Whether a good signature is accepted, and is refused under another message, in each lane, with a key that is
-    /// new and then known. A library that was built wrong fails here, not in the middle of an epoch.
+    /// Whether each lane accepts a good signature, refuses it under another message and refuses one whose equation
+    /// holds only when it is multiplied by the cofactor, with keys that are new and then known. A library that was
+    /// built wrong fails here, not in the middle of an epoch.
     fn is_right_about_samples(&mut self) -> bool {
-        const ROWS: usize = 2 * LANES;
-        let messages: [&[u8]; ROWS] = std::array::from_fn(|row| if is_good(row) { &SAMPLE_MESSAGE[..] } else { b"s" });
-        let (signatures, keys) = ([SAMPLE_SIGNATURE; ROWS], [SAMPLE_KEY; ROWS]);
-        let rows = Rows { messages: &messages, signatures: &signatures, keys: &keys };
+        const ROWS: usize = SAMPLES.len() * LANES;
+        let samples: [&Sample; ROWS] = std::array::from_fn(|row| &SAMPLES[(row + row / LANES) % SAMPLES.len()]);
+        let rows = Rows {
+            messages: &samples.map(|sample| sample.message),
+            signatures: &samples.map(|sample| sample.signature),
+            keys: &samples.map(|sample| sample.key),
+        };
         let chosen: [usize; ROWS] = std::array::from_fn(|row| row);
         (0..2).all(|_| {
             let mut verdicts = [false; ROWS];
-            self.verify(&rows, &chosen, &mut verdicts) && verdicts == std::array::from_fn(is_good)
+            self.verify(&rows, &chosen, &mut verdicts) && verdicts == samples.map(|sample| sample.accepted)
         })
     }
 }
@@ -172,18 +176,33 @@ impl Drop for Lanes {
     }
 }
 
-/// Test 2 of RFC 8032, section 7.1.
-const SAMPLE_MESSAGE: [u8; 1] = [0x72];
-const SAMPLE_KEY: [u8; PUBLIC_KEY_BYTES] = from_hex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
-const SAMPLE_SIGNATURE: [u8; SIGNATURE_BYTES] = from_hex(
+struct Sample {
+    key: [u8; PUBLIC_KEY_BYTES],
+    message: &'static [u8],
+    signature: [u8; SIGNATURE_BYTES],
+    accepted: bool,
+}
+
+/// Test 2 of RFC 8032, section 7.1, as printed and with another message; `equation/torsion-1-in-r` of
+/// `tests/vectors/ed25519_rule.json`.
+const SAMPLES: [Sample; 3] = [
+    Sample { key: RFC_KEY, message: b"r", signature: RFC_SIGNATURE, accepted: true },
+    Sample { key: RFC_KEY, message: b"s", signature: RFC_SIGNATURE, accepted: false },
+    Sample {
+        key: from_hex("33d0606900771276c1b8cf9f67bff78eec74e07ed844f4cc157fa5caf421f71d"),
+        message: b"any message",
+        signature: from_hex(
+            "6dfb0ba0258d23eab489a8e4e52d706685ad4834d30d14212d06d02465a42b4f\
+             5aff1cbc63c0f078c002376f7cb5e6c7e19c7448f563e447fd2be261def4f302",
+        ),
+        accepted: false,
+    },
+];
+const RFC_KEY: [u8; PUBLIC_KEY_BYTES] = from_hex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+const RFC_SIGNATURE: [u8; SIGNATURE_BYTES] = from_hex(
     "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
      085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
 );
-
-/// Each lane has a good row in one chunk and a spoiled one in the other.
-fn is_good(row: usize) -> bool {
-    row.is_multiple_of(2) == (row < LANES)
-}
 
 /// Return whether processor and system have what `ifma/.cargo/config.toml` lets the compiler use.
 #[cfg(target_arch = "x86_64")]

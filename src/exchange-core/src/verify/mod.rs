@@ -3,6 +3,9 @@
 //! `exchange.reference.signing` is the specification. curve25519-dalek and ed25519-dalek do all arithmetic on the curve;
 //! what libraries are known to disagree about is decided here, by comparing bytes, before a library is asked.
 //! `tests/vectors/ed25519_rule.json` pins every class.
+//!
+//! `verify_one` is for a signature now and then, `Verifier` for batches. The latter takes the library of `ifma/`, eight
+//! signatures at a time, where `cargo build --release` in that folder made it and the processor has AVX-512 IFMA.
 
 mod batch;
 mod lanes;

@@ -1,0 +1,160 @@
+"""The engines say the same over random and adversarial entries (`tests/differential`), and the test itself is tested.
+
+200,000 commands, in slices so that several processes share them: half from seeds that never change, half from new ones,
+which a failure prints. `make differential` compares as many as one likes. Where the core is not built there is one
+engine only: it is then compared with itself, over fewer commands, so that entries of every kind are still made.
+"""
+
+import json
+import secrets
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from exchange.domain.events import Event
+from exchange.domain.rejects import RejectReason
+from exchange.engine.choice import ENGINES, engine_named
+from exchange.engine.port import RawEntry
+from exchange.engine.reference import ReferenceFactory, ReferenceShard
+from tests.differential import cases, coverage, run
+from tests.differential.cases import Case, Shrinker, Step
+from tests.differential.pair import Difference
+from tests.differential.run import Found, Report
+
+UNDER_TEST = "core" if "core" in ENGINES else "reference"
+SLICES = 20 if UNDER_TEST == "core" else 4
+SLICE_COMMANDS = 10_000
+CASES = Path(__file__).parent / "differential" / "cases"
+
+
+def _compare(seed: int, commands: int, folder: Path) -> Report:
+    """Compare over so many commands; none: over the floods."""
+    report = Report()
+    left, right = engine_named("reference"), engine_named(UNDER_TEST)
+    try:
+        if commands:
+            run.run_commands(seed, commands, left, right, report)
+        else:
+            run.run_floods(seed, left, right, report)
+    except Found as found:
+        small = Shrinker(found.case, left, right, 30.0).run()
+        path = folder / f"{small.theme}-{small.seed}.json"
+        small.write(path)
+        message = f"{found}\n\nshrunk to {len(small.steps)} steps, in {path}; as its last step:\n{small.difference}"
+        pytest.fail(message, pytrace=False)
+    print(coverage.table(report.kinds))
+    return report
+
+
+@pytest.mark.parametrize("number", range(SLICES // 2))
+def test_engines_say_the_same_over_entries_from_a_fixed_seed(number: int, tmp_path: Path) -> None:
+    assert _compare(number, SLICE_COMMANDS, tmp_path).commands >= SLICE_COMMANDS
+
+
+@pytest.mark.parametrize("number", range(SLICES // 2))
+def test_engines_say_the_same_over_entries_from_a_new_seed(number: int, tmp_path: Path) -> None:
+    seed = secrets.randbits(48)
+    print(f"slice {number}: python -m tests.differential --commands {SLICE_COMMANDS} --seed {seed}")
+    _compare(seed, SLICE_COMMANDS, tmp_path)
+
+
+def test_everything_that_a_trading_shard_can_say_occurs(tmp_path: Path) -> None:
+    report = _compare(secrets.randbits(48), 0, tmp_path)
+    for seed in range(20):
+        report.add(_compare(seed, SLICE_COMMANDS // 2, tmp_path))
+        if not coverage.missing_from(report.kinds):
+            return
+    pytest.fail(f"never occurred: {', '.join(coverage.missing_from(report.kinds))}\n{coverage.table(report.kinds)}")
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.json")), ids=lambda path: path.stem)
+def test_a_difference_that_was_found_once_is_not_there_again(path: Path) -> None:
+    """Cases are kept when what they showed was mended."""
+    assert cases.replay(Case.read(path), engine_named("reference"), engine_named(UNDER_TEST)) is None
+
+
+# --- the test is tested -----------------------------------------------------------------------------------------------
+
+
+class WrongShard(ReferenceShard):
+    """An engine whose state goes wrong once it has seen three trades, while its frames stay right."""
+
+    def apply(self, entries: list[RawEntry]) -> list[bytes]:  # type: ignore[override]
+        frames = super().apply(entries)
+        if self._trading.floor.last_trade >= 3:
+            self._trading.last_timer += 1
+        return frames
+
+
+class WrongFactory(ReferenceFactory):
+    """Makes shards that count a timer too many once they have seen three trades."""
+
+    def from_genesis(self, genesis: bytes) -> ReferenceShard:
+        shard = super().from_genesis(genesis)
+        shard.__class__ = WrongShard
+        return shard
+
+
+def test_a_difference_is_found_shrunk_and_shown_again_from_its_file(tmp_path: Path) -> None:
+    left, right = engine_named("reference"), WrongFactory()
+    with pytest.raises(Found) as caught:
+        run.run_commands(0, 20_000, left, right, Report())
+    case = caught.value.case
+    small = Shrinker(case, left, right, 20.0).run()
+    assert len(small.steps) < max(8, len(case.steps) // 2)
+    path = tmp_path / "case.json"
+    small.write(path)
+    assert json.loads(path.read_text())["seed"] == str(case.seed)
+    again = cases.replay(Case.read(path), left, right)
+    assert isinstance(again, Difference)
+    assert str(again) == small.difference
+    assert cases.replay(Case.read(path), left, left) is None
+
+
+def test_entries_are_the_same_for_a_seed() -> None:
+    def steps_of(seed: int) -> list[Step]:
+        factory = _Recorder()
+        run.run_commands(seed, 1_000, factory, engine_named("reference"), Report())
+        return factory.entries  # type: ignore[return-value]
+
+    assert steps_of(5) == steps_of(5)
+    assert steps_of(5) != steps_of(6)
+
+
+class _Recorder(ReferenceFactory):
+    """Makes shards that write down what they are fed."""
+
+    def __init__(self) -> None:
+        self.entries: list[RawEntry] = []
+
+    def from_genesis(self, genesis: bytes) -> ReferenceShard:
+        shard = super().from_genesis(genesis)
+        apply = shard.apply
+
+        def recorded(entries: list[RawEntry]) -> list[bytes]:
+            self.entries += entries
+            return apply(entries)
+
+        shard.apply = recorded  # type: ignore[method-assign, assignment]
+        return shard
+
+
+def test_every_event_and_reason_is_required_or_said_to_be_out_of_reach() -> None:
+    names = {kind.partition(" ")[0] for kind in coverage.REQUIRED}
+    events = {event.__name__ for event in Event.__args__}
+    assert names & events | set(coverage.UNREACHABLE_EVENTS) == events
+    reasons = {kind.partition(" ")[2] for kind in coverage.REQUIRED} | {
+        reason.name for reason in coverage.SHARD_0_REASONS
+    }
+    assert {reason.name for reason in RejectReason} <= reasons
+
+
+def test_a_kind_that_never_occurred_is_named() -> None:
+    counts = Counter(coverage.REQUIRED)
+    assert coverage.missing_from(counts) == []
+    counts["Trade"] = 0
+    assert coverage.missing_from(counts) == ["Trade"]
+    assert "NEVER" in coverage.table(counts)
+
+
