@@ -65,25 +65,28 @@ impl Level {
     }
 }
 
-/// Some levels that stand together, ascending by key. Keys stand apart from what they lead to, so that a search touches
-/// few cache lines.
-#[derive(Clone, Debug, Default)]
-struct Chunk {
-    keys: Vec<i64>,
-    levels: Vec<u32>,
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: i64,
+    level: u32,
 }
 
 /// One side of a book: its levels in chunks, ascending by key; the best level is the last of the last chunk.
 ///
-/// Memory follows the number of levels, never their distance. A level is found by two binary searches; new levels near
-/// the best price, which is where most are made, move few others.
+/// Memory follows the number of levels, never their distance. A level is found by a binary search or two; new levels
+/// near the best price, which is where most are made, move few others. The last chunk is kept apart: a small book has
+/// no other, and is found with two steps less.
 #[derive(Clone, Debug)]
 pub struct Half {
-    chunks: Vec<Chunk>,
-    /// First key of each chunk.
-    firsts: Vec<i64>,
+    last: Vec<Entry>,
     best: u32,
+    lower: Vec<Vec<Entry>>,
+    /// First key of each of the lower chunks.
+    firsts: Vec<i64>,
 }
+
+/// Where a level stands, or would: a lower chunk or the last one, and the place in it.
+type Place = (Option<usize>, usize);
 
 impl Default for Half {
     fn default() -> Self {
@@ -95,104 +98,124 @@ impl Half {
     /// Return a side without orders.
     #[must_use]
     pub fn new() -> Self {
-        Self { chunks: Vec::new(), firsts: Vec::new(), best: NONE }
+        Self { last: Vec::new(), best: NONE, lower: Vec::new(), firsts: Vec::new() }
     }
 
     /// Return the number of levels.
     #[must_use]
     pub fn levels(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.keys.len()).sum()
+        self.lower.iter().map(Vec::len).sum::<usize>() + self.last.len()
     }
 
-    /// Return the chunk that has a key, or would have it.
+    /// Return the level of a key, or where one would stand.
     #[inline]
-    fn chunk_of(&self, key: i64) -> usize {
-        match self.firsts.last() {
-            // Most of what happens, happens near the best price.
-            Some(&first) if key >= first => self.firsts.len() - 1,
-            _ => self.firsts.partition_point(|&first| first <= key).saturating_sub(1),
-        }
-    }
-
-    /// Return the level of a key, or where one would stand: chunk and place in it.
-    #[inline]
-    fn find(&self, key: i64) -> Result<u32, (usize, usize)> {
-        let at = self.chunk_of(key);
-        let Some(chunk) = self.chunks.get(at) else { return Err((0, 0)) };
-        let place = chunk.keys.partition_point(|&other| other < key);
-        match chunk.keys.get(place) {
-            Some(&other) if other == key => Ok(chunk.levels[place]),
+    fn find(&self, key: i64) -> Result<u32, Place> {
+        let (at, chunk) = self.chunk_of(key);
+        let place = chunk.partition_point(|entry| entry.key < key);
+        match chunk.get(place) {
+            Some(entry) if entry.key == key => Ok(entry.level),
             _ => Err((at, place)),
         }
     }
 
-    fn insert(&mut self, (at, place): (usize, usize), key: i64, level: u32) {
-        if self.chunks.is_empty() {
-            self.chunks.push(Chunk::default());
-            self.firsts.push(key);
+    #[inline]
+    fn chunk_of(&self, key: i64) -> (Option<usize>, &Vec<Entry>) {
+        if self.lower.is_empty() || self.last.first().is_some_and(|first| key >= first.key) {
+            return (None, &self.last);
         }
-        let (mut at, mut place) = (at, place);
-        if self.chunks[at].keys.len() == CHUNK_LEVELS_MAX {
-            let half = CHUNK_LEVELS_MAX / 2;
-            let chunk = &mut self.chunks[at];
-            let upper = Chunk { keys: chunk.keys.split_off(half), levels: chunk.levels.split_off(half) };
-            self.firsts.insert(at + 1, upper.keys[0]);
-            self.chunks.insert(at + 1, upper);
-            if place > half {
-                (at, place) = (at + 1, place - half);
+        let at = self.firsts.partition_point(|&first| first <= key).saturating_sub(1);
+        (Some(at), &self.lower[at])
+    }
+
+    fn insert(&mut self, (at, place): Place, entry: Entry) {
+        match at {
+            None => {
+                if self.last.len() == CHUNK_LEVELS_MAX {
+                    return self.split_last(place, entry);
+                }
+                self.last.insert(place, entry);
+                self.find_best();
+            }
+            Some(at) => {
+                let (mut at, mut place) = (at, place);
+                if self.lower[at].len() == CHUNK_LEVELS_MAX {
+                    let upper = self.lower[at].split_off(CHUNK_LEVELS_MAX / 2);
+                    self.firsts.insert(at + 1, upper[0].key);
+                    self.lower.insert(at + 1, upper);
+                    if place > CHUNK_LEVELS_MAX / 2 {
+                        (at, place) = (at + 1, place - CHUNK_LEVELS_MAX / 2);
+                    }
+                }
+                self.lower[at].insert(place, entry);
+                self.firsts[at] = self.lower[at][0].key;
             }
         }
-        let chunk = &mut self.chunks[at];
-        chunk.keys.insert(place, key);
-        chunk.levels.insert(place, level);
-        self.firsts[at] = chunk.keys[0];
+    }
+
+    #[cold]
+    fn split_last(&mut self, place: usize, entry: Entry) {
+        let upper = self.last.split_off(CHUNK_LEVELS_MAX / 2);
+        let mut lower = std::mem::replace(&mut self.last, upper);
+        if place > lower.len() {
+            let place = place - lower.len();
+            self.last.insert(place, entry);
+        } else {
+            lower.insert(place, entry);
+        }
+        self.firsts.push(lower[0].key);
+        self.lower.push(lower);
         self.find_best();
     }
 
     fn delete(&mut self, key: i64) {
-        let at = self.chunk_of(key);
-        let chunk = &mut self.chunks[at];
-        let place = chunk.keys.partition_point(|&other| other < key);
-        debug_assert_eq!(chunk.keys[place], key);
-        chunk.keys.remove(place);
-        chunk.levels.remove(place);
-        match chunk.keys.first() {
-            Some(&first) => self.firsts[at] = first,
-            None => self.drop_chunk(at),
+        let (at, chunk) = self.chunk_of(key);
+        let place = chunk.partition_point(|entry| entry.key < key);
+        debug_assert_eq!(chunk[place].key, key);
+        match at {
+            None => {
+                self.last.remove(place);
+                self.refill_last();
+            }
+            Some(at) => {
+                self.lower[at].remove(place);
+                if let Some(first) = self.lower[at].first() {
+                    self.firsts[at] = first.key;
+                } else {
+                    self.lower.remove(at);
+                    self.firsts.remove(at);
+                }
+            }
         }
-        self.find_best();
     }
 
     /// Take the best level away.
+    #[inline]
     fn delete_best(&mut self) {
-        if let Some(chunk) = self.chunks.last_mut() {
-            chunk.keys.pop();
-            chunk.levels.pop();
-            if chunk.keys.is_empty() {
-                self.drop_chunk(self.chunks.len() - 1);
-            }
-        }
-        self.find_best();
+        self.last.pop();
+        self.refill_last();
     }
 
-    /// Take an empty chunk away; the last one stays, so that a book that empties and fills again allocates nothing.
-    fn drop_chunk(&mut self, at: usize) {
-        if self.chunks.len() > 1 {
-            self.chunks.remove(at);
-            self.firsts.remove(at);
-        } else {
-            self.firsts[at] = i64::MIN;
+    /// Let the chunk below become the last one when that is empty.
+    #[inline]
+    fn refill_last(&mut self) {
+        if self.last.is_empty()
+            && let Some(chunk) = self.lower.pop()
+        {
+            self.firsts.pop();
+            self.last = chunk;
         }
+        self.find_best();
     }
 
     #[inline]
     fn find_best(&mut self) {
-        self.best = self.chunks.last().and_then(|chunk| chunk.levels.last()).copied().unwrap_or(NONE);
+        self.best = self.last.last().map_or(NONE, |entry| entry.level);
     }
 
     /// Yield the slots of the levels, best first.
     pub fn best_first(&self) -> impl Iterator<Item = u32> + '_ {
-        self.chunks.iter().rev().flat_map(|chunk| chunk.levels.iter().rev().copied())
+        let chunks = std::iter::once(&self.last).chain(self.lower.iter().rev());
+        chunks.flat_map(|chunk| chunk.iter().rev().map(|entry| entry.level))
     }
 }
 
@@ -280,7 +303,10 @@ impl<T: Copy> Pool<T> {
 
     /// Put an order behind all others of its key; `tag` is kept with a level that this makes. Return its slot.
     ///
-    /// The lots that are open at one key must stay below 2^64, and there is room for 2^32 - 1 orders.
+    /// The lots that are open at one key must stay below 2^64.
+    ///
+    /// # Panics
+    /// There are 2^32 - 1 orders or levels already.
     #[inline]
     pub fn push(&mut self, half: &mut Half, key: i64, tag: u32, owner: u32, open: u64, value: T) -> u32 {
         let level = match half.best {
@@ -327,7 +353,7 @@ impl<T: Copy> Pool<T> {
             self.levels[level as usize] = made;
             level
         };
-        half.insert(place, key, level);
+        half.insert(place, Entry { key, level });
         level
     }
 
