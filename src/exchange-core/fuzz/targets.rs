@@ -210,8 +210,9 @@ fn check_fold(fold: &ShardFold, shard: &Shard) {
         assert_eq!(shard.depth(market, usize::MAX), Some((bids, asks)));
     }
     for account in fold.accounts() {
-        let units: Vec<_> = fold.balances(account).iter().map(|row| (row.0, row.1 as u64, row.2 as u64)).collect();
-        assert_eq!(shard.balances(account), units, "account {account}");
+        let wide = |(asset, free, locked)| (asset, i128::from(free), i128::from(locked));
+        let units: Vec<(u32, i128, i128)> = shard.balances(account).into_iter().map(wide).collect();
+        assert_eq!(fold.balances(account), units, "account {account}");
         let open: Vec<_> = fold.open_orders(account).map(|order| order.order_id).collect();
         assert_eq!(shard.open_orders(account).iter().map(|order| order.order_id).collect::<Vec<_>>(), open);
     }
