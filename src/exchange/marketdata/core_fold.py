@@ -5,6 +5,7 @@ keeps in its own objects, books, tapes, orders and accounts, are windows here th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import exchange_core
@@ -26,6 +27,8 @@ V = TypeVar("V")
 
 _NOT_WATCHED, _EVERY_FRAME, _EVERY_COMMAND = range(3)
 _TAPE_TRADES_MAX = 2_000
+# As LevelView._make, which is a call of Python for each level.
+_level_view = partial(tuple.__new__, LevelView)
 
 
 class CoreTape(Tape):
@@ -120,7 +123,7 @@ class CoreBook(Book):
     def depth(self, side: int, levels_max: int | None = None) -> list[LevelView]:
         """Return the best levels of a side, best first; None: all."""
         bids, asks = self._core.depth(self.market, levels_max)
-        return list(map(LevelView._make, bids if side == BUY else asks))
+        return list(map(_level_view, bids if side == BUY else asks))
 
 
 class CoreOrder(Order):
@@ -359,6 +362,6 @@ def _change_of(row: tuple[int, int, int, int, int, Sequence[Any], Sequence[Any]]
         t_us,
         state,
         last_price_ticks,
-        tuple(map(LevelView._make, bids)),
-        tuple(map(LevelView._make, asks)),
+        tuple(map(_level_view, bids)),
+        tuple(map(_level_view, asks)),
     )
