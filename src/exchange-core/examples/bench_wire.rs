@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use exchange_core::checkpoint::{broken_in_shard, read_shard_checkpoint, write_checkpoint};
 use exchange_core::hashing::state_hash;
+use exchange_core::units::name_of;
 use exchange_core::wire::messages::{
     AccountState, Balance, BookState, Genesis, Market, OperatorKey, OrderFrame, PlaceOrder, RestingOrder, ShardCore,
     ShardSettings, ShardState, SignedBatch, Trade,
@@ -254,12 +255,12 @@ fn trade() -> Trade {
     Trade {
         market: 12,
         market_seq: 123_456,
-        trade_id: 1 << 52 | 345_678,
+        trade_id: name_of(1, 345_678),
         price_ticks: 101_000,
         quantity_lots: 25,
         taker_side: 1,
-        maker_order_id: 1 << 52 | 567_890,
-        taker_order_id: 1 << 52 | 678_901,
+        maker_order_id: name_of(1, 567_890),
+        taker_order_id: name_of(1, 678_901),
         maker_account: 1_234,
         maker_account_seq: 45_678,
         taker_account: 2_345,
