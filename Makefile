@@ -44,11 +44,13 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 CARGO_TEST_ARGS ?=
 DIFFERENTIAL_ARGS ?=
-FUZZ_TARGET ?= apply
-FUZZ_ARGS ?= -max_total_time=60
+FUZZ_ARGS ?=
+FUZZ_TARGETS ?= apply_commands apply_frames order_frame batch operation link execution_frame state checkpoint
 VECTORS_ARGS ?=
 LOCK_ARGS ?=
 SIZE ?= 1
+PLANTED_ARGS ?=
+PROCESSES ?= $(shell nproc 2>/dev/null || echo 1)
 
 .PHONY: help
 help: ## list the targets
@@ -99,12 +101,30 @@ bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a 
 	@$(BIN)/python -m loadtest.bench_verify $(BENCH_ARGS)
 
 .PHONY: differential
-differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference (DIFFERENTIAL_ARGS)
-	@$(BIN)/python -m tests.differential $(DIFFERENTIAL_ARGS)
+differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference over SIZE x 200,000 commands (DIFFERENTIAL_ARGS)
+	@$(BIN)/python -m tests.differential --commands $$(( $(SIZE) * 200000 )) --processes $(PROCESSES) $(DIFFERENTIAL_ARGS)
 
+.PHONY: planted
+planted: $(if $(CARGO),$(INSTALLED),core-missing) ## plant bugs into the core: how soon is each found (PLANTED_ARGS="fee fok")
+	@$(BIN)/python -m tests.differential.planted $(PLANTED_ARGS)
+
+.PHONY: worst
+worst: $(if $(CARGO),$(CORE_BUILT),core-missing) ## time the most that one entry can ask of the core
+	@$(BIN)/python -m tests.differential.worst
+
+# RUSTC_BOOTSTRAP lets the stable compiler take the flags of sanitizer and fuzzer.
 .PHONY: fuzz
-fuzz: $(if $(CARGO),$(INSTALLED),core-missing) ## fuzz a decoder or apply (FUZZ_TARGET=apply FUZZ_ARGS=-max_total_time=60)
-	@cd $(CRATE) && $(CARGO) fuzz run $(FUZZ_TARGET) -- $(FUZZ_ARGS)
+fuzz: export RUSTC_BOOTSTRAP := 1
+fuzz: $(if $(CARGO),$(INSTALLED),core-missing) ## fuzz every decoder and apply, SIZE seconds each (FUZZ_TARGETS=batch; needs cargo-fuzz)
+	@$(BIN)/python $(CRATE)/fuzz/seeds.py --unpack
+	@cd $(CRATE) && $(CARGO) fuzz build
+	@cd $(CRATE) && for target in $(FUZZ_TARGETS); do \
+		$(CARGO) fuzz run $$target -- -max_total_time=$(SIZE) -max_len=4096 -print_final_stats=1 $(FUZZ_ARGS); \
+	done
+
+.PHONY: bench-core
+bench-core: $(INSTALLED) ## measure the Rust core beside published engines (BENCH_ARGS="--short"; needs cargo and g++)
+	@$(BIN)/python -m loadtest.bench_core $(BENCH_ARGS)
 
 .PHONY: gen
 gen: $(INSTALLED) ## regenerate gen/ from proto/

@@ -5,8 +5,10 @@ which a failure prints. `make differential` compares as many as one likes. Where
 engine only: it is then compared with itself, over fewer commands, so that entries of every kind are still made.
 """
 
+import importlib.util
 import json
 import secrets
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -17,14 +19,19 @@ from exchange.domain.rejects import RejectReason
 from exchange.engine.choice import ENGINES, engine_named
 from exchange.engine.port import RawEntry
 from exchange.engine.reference import ReferenceFactory, ReferenceShard
-from tests.differential import cases, coverage, run
+from exchange.wire.errors import WireReason
+from tests.differential import cases, codec, coverage, planted, run, worst
 from tests.differential.cases import Case, Shrinker, Step
+from tests.differential.draw import Draw
 from tests.differential.pair import Difference
 from tests.differential.run import Found, Report
 
 UNDER_TEST = "core" if "core" in ENGINES else "reference"
 SLICES = 20 if UNDER_TEST == "core" else 4
 SLICE_COMMANDS = 10_000
+CODEC_STRINGS = 10_000
+ENTRY_SECONDS_MAX = 5.0
+ENTRY_BYTES_MAX = 256 * 2**20
 CASES = Path(__file__).parent / "differential" / "cases"
 
 
@@ -158,3 +165,55 @@ def test_a_kind_that_never_occurred_is_named() -> None:
     assert "NEVER" in coverage.table(counts)
 
 
+
+
+# --- what else is compared, and what an entry may cost ----------------------------------------------------------------
+
+needs_core = pytest.mark.skipif(UNDER_TEST != "core", reason="needs the core: `make core` builds it, with cargo")
+
+
+@needs_core
+@pytest.mark.parametrize("is_new", [False, True], ids=["fixed seed", "new seed"])
+def test_codecs_refuse_the_same_bytes_for_the_same_reason(is_new: bool) -> None:
+    import exchange_core
+
+    seed = secrets.randbits(48) if is_new else 1
+    print(f"seed {seed}")
+    counts = codec.compare(
+        Draw(seed), exchange_core.MESSAGES, exchange_core.recode, exchange_core.WireError, CODEC_STRINGS
+    )
+    assert set(counts) == {"sound", *(reason.name for reason in WireReason)}
+
+
+@needs_core
+def test_no_entry_within_limits_takes_long_or_much_memory() -> None:
+    """Bounds are far above what is measured, so that a busy machine does not fail; the table is printed."""
+    costs = list(worst.costs_of(engine_named("core"), worst.SCENES_IN_CI))
+    print(worst.table(costs))
+    assert [cost for cost in costs if cost.seconds > ENTRY_SECONDS_MAX or cost.grown_bytes > ENTRY_BYTES_MAX] == []
+
+
+@needs_core
+@pytest.mark.long
+def test_planted_bugs_are_found(tmp_path: Path) -> None:
+    for patch in (planted.PATCHES[0], planted.PATCHES[-1]):
+        module = planted.build(tmp_path, patch)
+        assert planted.run_child(module, 1, planted.COMMANDS_MAX)["found"], patch.stem
+
+
+def test_planted_patches_fit_the_crate() -> None:
+    """A patch that does not fit any more has to be made anew: each changes one place of the crate's sources."""
+    assert len(planted.PATCHES) >= 20
+    for patch in planted.PATCHES:
+        command = ["git", "apply", "--check", "--directory=src/exchange-core", str(patch)]
+        subprocess.run(command, cwd=planted.ROOT, check=True)
+
+
+def test_seeds_of_the_fuzzer_are_what_is_made_from_the_vectors() -> None:
+    spec = importlib.util.spec_from_file_location("fuzz_seeds", planted.CRATE / "fuzz" / "seeds.py")
+    assert spec is not None
+    assert spec.loader is not None
+    seeds = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(seeds)
+    for name, data in seeds.files().items():
+        assert (seeds.HERE / name).read_bytes() == data, f"{name}: run python src/exchange-core/fuzz/seeds.py"

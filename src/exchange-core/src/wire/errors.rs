@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Which rule of the wire the bytes break. Names are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which rule of ARCHITECTURE.md, "Strict bytes", the bytes break. Names are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WireReason {
     /// The bytes end inside a field.
     Truncated,
@@ -15,7 +15,7 @@ pub enum WireReason {
     OutOfRange,
     /// The message has no field of this number.
     UnknownField,
-    /// The field is not encoded as its type is.
+    /// The field is not encoded as its type is; groups and unpacked scalars are among these.
     WrongWireType,
     /// A field comes after one with a higher number.
     FieldOrder,
@@ -32,7 +32,23 @@ pub enum WireReason {
 }
 
 impl WireReason {
-    /// Return the stable name.
+    /// Every reason, once.
+    pub const ALL: [Self; 12] = [
+        Self::Truncated,
+        Self::VarintNotMinimal,
+        Self::VarintTooLong,
+        Self::OutOfRange,
+        Self::UnknownField,
+        Self::WrongWireType,
+        Self::FieldOrder,
+        Self::FieldRepeated,
+        Self::DefaultEncoded,
+        Self::OneofMissing,
+        Self::InvalidUtf8,
+        Self::Length,
+    ];
+
+    /// Return the name that vectors, logs and Python use.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -67,25 +83,10 @@ pub struct WireError {
 
 impl WireError {
     /// Return the same error as seen from the message that has the field `outer`.
-    #[cold]
-    pub(crate) fn within(mut self: Box<Self>, outer: &str) -> Box<Self> {
+    #[must_use]
+    pub(crate) fn within(mut self, outer: &str) -> Self {
         self.field = if self.field.is_empty() { outer.to_owned() } else { format!("{outer}.{}", self.field) };
         self
-    }
-
-    /// Return the same error as seen from element `place` of the field `outer`.
-    #[cold]
-    pub(crate) fn within_element(self: Box<Self>, outer: &str, place: usize) -> Box<Self> {
-        self.within(&format!("{outer}[{place}]"))
-    }
-
-    /// Return the error of a whole message, which is named where no field is.
-    #[cold]
-    pub(crate) fn of(mut self: Box<Self>, message: &str) -> Self {
-        if self.field.is_empty() {
-            message.clone_into(&mut self.field);
-        }
-        *self
     }
 }
 
@@ -97,22 +98,19 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// A frame, state or checkpoint is of a version that this crate does not know.
+/// A frame, genesis, state or checkpoint is of a version that this program does not know. It stops rather than guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownFormat {
-    /// What the bytes hold.
+    /// What the bytes hold, such as `order frame`.
     pub what: &'static str,
-    /// The version that they say.
+    /// The version that they start with.
     pub found: u32,
 }
 
 impl fmt::Display for UnknownFormat {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "UNKNOWN_FORMAT: {} has format {}, this program reads format 1; run a newer one",
-            self.what, self.found
-        )
+        let Self { what, found } = self;
+        write!(out, "UNKNOWN_FORMAT: {what} has format {found}, this program reads format 1; run a newer one")
     }
 }
 

@@ -1,363 +1,389 @@
-//! `message!` and `oneof!`: from a table of fields to a struct, its strict decoder and its canonical encoder.
+//! `message!` and `oneof!`: from a table of fields to a struct, a strict decoder, a canonical encoder and a `Spec`.
 //!
-//! A field is `number name: (kind bounds)`. Kinds: `(u64)`, `(u32)`, `(enum)` and `(flag)` are numbers; `(num T low high)`
-//! is a number of type T that must be there if low is 1; `(text)` is a string; `(bytes low high)` are bytes that must be
-//! there if low is not 0, `(maybe n)` are n bytes or none, `(fixed n)` n bytes; `(one T)` is a submessage; `(many T low
-//! high)` is a list of messages, of at least low elements; `(blobs)` is a list of bytes.
-
-/// Longest list of a field without a bound of its own.
-pub(crate) const ELEMENTS_MAX: usize = usize::MAX - 1;
+//! A field is `number name: kind`, where kind is one of
+//!
+//! - `u64`, `u32`, `kind` (an enum of the contracts), each with `(low, high)` where LIMITS bound it; one with `low` above
+//!   0 has to be there; `bool`;
+//! - `string`, `bytes(low, high)` and `bytes_or_absent(low, high)`, bounds in bytes; `fixed(N)`, which has to be there;
+//! - `message(M)`; `needed(M)` where an empty M breaks a rule;
+//! - `list(M)`, `list(M, most)`, `filled_list(M, most)` where one has to be there; `byte_strings`.
+//!
+//! Fields come in ascending order, with numbers below 16, so that every key is one byte. The decoder goes through them
+//! once: what is not the next field that may come is not canonical.
 
 macro_rules! field_type {
-    ((u64), $life:lifetime) => { u64 };
-    ((u32), $life:lifetime) => { u32 };
-    ((enum), $life:lifetime) => { u32 };
-    ((flag), $life:lifetime) => { bool };
-    ((num $t:ident $low:expr, $high:expr), $life:lifetime) => { $t };
-    ((text), $life:lifetime) => { &$life str };
-    ((bytes $low:expr, $high:expr), $life:lifetime) => { &$life [u8] };
-    ((maybe $n:expr), $life:lifetime) => { &$life [u8] };
-    ((fixed $n:expr), $life:lifetime) => { &$life [u8; $n] };
-    ((one $t:ty), $life:lifetime) => { $t };
-    ((many $t:ty, $low:expr, $high:expr), $life:lifetime) => { Vec<$t> };
-    ((blobs), $life:lifetime) => { Vec<&$life [u8]> };
+    (u64 $($rest:tt)*) => { u64 };
+    (u32 $($rest:tt)*) => { u32 };
+    (kind $($rest:tt)*) => { u32 };
+    (bool) => { bool };
+    (string) => { &'a str };
+    (bytes $($rest:tt)*) => { &'a [u8] };
+    (bytes_or_absent $($rest:tt)*) => { &'a [u8] };
+    (fixed($length:expr)) => { &'a [u8; $length] };
+    (message($message:ty)) => { $message };
+    (needed($message:ty)) => { $message };
+    (list($message:ty $(, $most:expr)?)) => { Vec<$message> };
+    (filled_list($message:ty, $most:expr)) => { Vec<$message> };
+    (byte_strings) => { Vec<&'a [u8]> };
 }
 
-/// What a field starts as while its message is read.
-macro_rules! field_start {
-    ((fixed $n:expr)) => {
-        None
+/// Kind, lowest, highest, and whether the field has to be there.
+macro_rules! field_spec {
+    (u64) => {
+        (Kind::Number, 1, u64::MAX, false)
     };
-    ((one $t:ty)) => {
-        None
+    (u64($low:expr, $high:expr)) => {
+        (Kind::Number, if $low == 0 { 1 } else { $low }, $high, $low > 0)
     };
-    ((text)) => {
-        ""
+    (u32) => {
+        (Kind::Number, 1, u32::MAX as u64, false)
     };
-    ((bytes $low:expr, $high:expr)) => {
-        &[][..]
+    (u32($low:expr, $high:expr)) => {
+        (Kind::Number, if $low == 0 { 1 } else { $low as u64 }, $high as u64, $low > 0)
     };
-    ((maybe $n:expr)) => {
-        &[][..]
+    (kind) => {
+        (Kind::Number, 1, i32::MAX as u64, false)
     };
-    ((many $t:ty, $low:expr, $high:expr)) => {
-        Vec::new()
+    (bool) => {
+        (Kind::Number, 1, 1, false)
     };
-    ((blobs)) => {
-        Vec::new()
+    (string) => {
+        (Kind::Text, 1, u64::MAX, false)
     };
-    ((flag)) => {
-        false
+    (bytes) => {
+        (Kind::Bytes, 1, u64::MAX, false)
     };
-    ($number:tt) => {
-        0
+    (bytes($low:expr, $high:expr)) => {
+        (Kind::Bytes, $low as u64, $high as u64, true)
     };
-}
-
-macro_rules! field_place {
-    // (kind) => (wire type, is a list with a field for each element)
-    ((text)) => {
-        (LENGTH_DELIMITED, false)
+    (bytes_or_absent($low:expr, $high:expr)) => {
+        (Kind::Bytes, $low as u64, $high as u64, false)
     };
-    ((bytes $low:expr, $high:expr)) => {
-        (LENGTH_DELIMITED, false)
+    (fixed($length:expr)) => {
+        (Kind::Bytes, $length as u64, $length as u64, true)
     };
-    ((maybe $n:expr)) => {
-        (LENGTH_DELIMITED, false)
+    (message($message:ty)) => {
+        (Kind::Message(<$message as Message<'a>>::SPEC), 1, u64::MAX, false)
     };
-    ((fixed $n:expr)) => {
-        (LENGTH_DELIMITED, false)
+    (needed($message:ty)) => {
+        (Kind::Message(<$message as Message<'a>>::SPEC), 1, u64::MAX, true)
     };
-    ((one $t:ty)) => {
-        (LENGTH_DELIMITED, false)
+    (list($message:ty)) => {
+        (Kind::Messages(<$message as Message<'a>>::SPEC), 1, u64::MAX, false)
     };
-    ((many $t:ty, $low:expr, $high:expr)) => {
-        (LENGTH_DELIMITED, true)
+    (list($message:ty, $most:expr)) => {
+        (Kind::Messages(<$message as Message<'a>>::SPEC), 1, $most as u64, false)
     };
-    ((blobs)) => {
-        (LENGTH_DELIMITED, true)
+    (filled_list($message:ty, $most:expr)) => {
+        (Kind::Messages(<$message as Message<'a>>::SPEC), 1, $most as u64, true)
     };
-    ($number:tt) => {
-        (VARINT, false)
+    (byte_strings) => {
+        (Kind::ManyBytes, 1, u64::MAX, false)
     };
 }
 
-macro_rules! field_read {
-    ((u64), $r:tt, $into:ident) => { $into = read_field!(number $r, 1, u64::MAX) };
-    ((u32), $r:tt, $into:ident) => { $into = read_field!(number $r, 1, u64::from(u32::MAX)) as u32 };
-    ((enum), $r:tt, $into:ident) => { $into = read_field!(number $r, 1, i32::MAX as u64) as u32 };
-    ((flag), $r:tt, $into:ident) => { $into = read_field!(number $r, 1, 1) == 1 };
-    ((num $t:ident $low:expr, $high:expr), $r:tt, $into:ident) => {
-        $into = read_field!(number $r, $low as u64, $high as u64) as $t
+macro_rules! field_key {
+    ($number:literal, u64 $($rest:tt)*) => {
+        $number << 3
     };
-    ((text), ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $into:ident) => {
-        $into = text(content($data, &mut $pos, $end, $name, (1, usize::MAX), $at)?, $name, $at)?
+    ($number:literal, u32 $($rest:tt)*) => {
+        $number << 3
     };
-    ((bytes $low:expr, $high:expr), ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $into:ident) => {
-        $into = content($data, &mut $pos, $end, $name, ($low, $high), $at)?
+    ($number:literal, kind) => {
+        $number << 3
     };
-    ((maybe $n:expr), ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $into:ident) => {
-        $into = content($data, &mut $pos, $end, $name, ($n, $n), $at)?
+    ($number:literal, bool) => {
+        $number << 3
     };
-    ((fixed $n:expr), ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $into:ident) => {
-        $into = content($data, &mut $pos, $end, $name, ($n, $n), $at)?.first_chunk()
+    ($number:literal, $($rest:tt)*) => {
+        $number << 3 | 2
     };
-    ((one $t:ty), ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $into:ident) => {{
-        let stop = content_end($data, &mut $pos, $end, $name, $at)?;
-        if stop == $pos {
-            return Err(default_encoded($name, $at));
-        }
-        $into = Some(<$t>::read($data, $pos, stop, $at).map_err(|error| error.within($name))?);
-        $pos = stop;
+}
+
+/// Read the value of a field whose key has been stepped over.
+macro_rules! field_value {
+    ($reader:ident, $low:expr, $high:expr, u64 $($rest:tt)*) => {
+        $reader.number($low, $high)?
+    };
+    ($reader:ident, $low:expr, $high:expr, u32 $($rest:tt)*) => {
+        $reader.small_number($low, $high)?
+    };
+    ($reader:ident, $low:expr, $high:expr, kind) => {
+        $reader.small_number($low, $high)?
+    };
+    ($reader:ident, $low:expr, $high:expr, bool) => {{
+        $reader.number(1, 1)?;
+        true
     }};
-    ((many $t:ty, $low:expr, $high:expr), ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $into:ident) => {{
-        let stop = content_end($data, &mut $pos, $end, $name, $at)?;
-        if $into.len() == $high {
-            return Err(wrong_length($name, $into.len() + 1, $low, $high, $at));
-        }
-        let place = $into.len();
-        $into.push(<$t>::read($data, $pos, stop, $at).map_err(|error| error.within_element($name, place))?);
-        $pos = stop;
-    }};
-    ((blobs), ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $into:ident) => {{
-        let stop = content_end($data, &mut $pos, $end, $name, $at)?;
-        $into.push(&$data[$pos..stop]);
-        $pos = stop;
-    }};
+    ($reader:ident, $low:expr, $high:expr, string) => {
+        $reader.string($low, $high)?
+    };
+    ($reader:ident, $low:expr, $high:expr, message($message:ty)) => {
+        $reader.filled_message::<$message>()?
+    };
+    ($reader:ident, $low:expr, $high:expr, $($bytes:tt)*) => {
+        $reader.content($low, $high)?
+    };
 }
 
+/// Read a field, or what its absence means, and move `key` to the next one.
 macro_rules! read_field {
-    (number ($data:ident, $pos:ident, $end:ident, $name:expr, $at:ident), $low:expr, $high:expr) => {
-        number($data, &mut $pos, $end, $name, ($low, $high), $at)?
+    ($reader:ident, $key:ident, $own:expr, $spec:expr, fixed($length:expr)) => {{
+        if $key != $own {
+            return None;
+        }
+        $reader.skip_key();
+        let value = $reader.fixed::<{ $length }>()?;
+        $key = $reader.key();
+        value
+    }};
+    ($reader:ident, $key:ident, $own:expr, $spec:expr, needed($message:ty)) => {{
+        if $key != $own {
+            return None;
+        }
+        $reader.skip_key();
+        let value = $reader.filled_message::<$message>()?;
+        $key = $reader.key();
+        value
+    }};
+    ($reader:ident, $key:ident, $own:expr, $spec:expr, byte_strings) => {{
+        let mut values = Vec::new();
+        while $key == $own {
+            $reader.skip_key();
+            values.push($reader.content(0, u64::MAX)?);
+            $key = $reader.key();
+        }
+        values
+    }};
+    ($reader:ident, $key:ident, $own:expr, $spec:expr, list($message:ty $(, $most:expr)?)) => {
+        read_field!(@list $reader, $key, $own, $spec, $message)
     };
-}
-
-/// The field's value once its message has been read, or what is missing.
-macro_rules! field_end {
-    ((num $t:ident $low:expr, $high:expr), $value:ident, $name:expr, $holder:ident, $life:lifetime) => {{
-        if $low > 0 && $value == 0 {
-            return Err(out_of_range($name, 0, $low as u64, $high as u64, $holder));
-        }
-        $value
-    }};
-    ((bytes $low:expr, $high:expr), $value:ident, $name:expr, $holder:ident, $life:lifetime) => {{
-        if $low > 0 && $value.is_empty() {
-            return Err(wrong_length($name, 0, $low, $high, $holder));
-        }
-        $value
-    }};
-    ((fixed $n:expr), $value:ident, $name:expr, $holder:ident, $life:lifetime) => {{
-        let value: Option<&$life [u8; $n]> = $value;
-        match value {
-            Some(value) => value,
-            None => return Err(wrong_length($name, 0, $n, $n, $holder)),
-        }
-    }};
-    ((one $t:ty), $value:ident, $name:expr, $holder:ident, $life:lifetime) => {
-        match $value {
-            Some(value) => value,
-            None => <$t>::read(&[], 0, 0, $holder).map_err(|error| error.within($name))?,
-        }
+    ($reader:ident, $key:ident, $own:expr, $spec:expr, filled_list($message:ty, $most:expr)) => {
+        read_field!(@list $reader, $key, $own, $spec, $message)
     };
-    ((many $t:ty, $low:expr, $high:expr), $value:ident, $name:expr, $holder:ident, $life:lifetime) => {{
-        if $low > 0 && $value.is_empty() {
-            return Err(wrong_length($name, 0, $low, $high, $holder));
+    (@list $reader:ident, $key:ident, $own:expr, $spec:expr, $message:ty) => {{
+        let mut values = Vec::new();
+        while $key == $own {
+            if values.len() as u64 == $spec.2 {
+                return None;
+            }
+            let before = $reader;
+            $reader.skip_key();
+            let value = $reader.message::<$message>()?;
+            if values.is_empty() {
+                values.reserve($reader.expected_since(&before));
+            }
+            values.push(value);
+            $key = $reader.key();
         }
-        $value
+        if $spec.3 && values.is_empty() {
+            return None;
+        }
+        values
     }};
-    ($kind:tt, $value:ident, $name:expr, $holder:ident, $life:lifetime) => { $value };
+    ($reader:ident, $key:ident, $own:expr, $spec:expr, $($kind:tt)+) => {{
+        if $key == $own {
+            $reader.skip_key();
+            let value = field_value!($reader, $spec.1, $spec.2, $($kind)+);
+            $key = $reader.key();
+            value
+        } else if $spec.3 {
+            return None;
+        } else {
+            Default::default()
+        }
+    }};
 }
 
 macro_rules! field_len {
-    ((flag), $number:expr, $value:expr) => {
-        if $value { key_len($number) + 1 } else { 0 }
+    ($value:expr, u64 $($rest:tt)*) => {
+        number_len($value)
     };
-    ((text), $number:expr, $value:expr) => {
-        content_len($number, $value.len())
+    ($value:expr, u32 $($rest:tt)*) => {
+        number_len(u64::from($value))
     };
-    ((bytes $low:expr, $high:expr), $number:expr, $value:expr) => {
-        content_len($number, $value.len())
+    ($value:expr, kind) => {
+        number_len(u64::from($value))
     };
-    ((maybe $n:expr), $number:expr, $value:expr) => {
-        content_len($number, $value.len())
+    ($value:expr, bool) => {
+        2 * usize::from($value)
     };
-    ((fixed $n:expr), $number:expr, $value:expr) => {
-        content_len($number, $n)
+    ($value:expr, message($message:ty)) => {
+        content_len($value.encoded_len())
     };
-    ((one $t:ty), $number:expr, $value:expr) => {
-        content_len($number, $value.encoded_len())
+    ($value:expr, needed($message:ty)) => {
+        content_len($value.encoded_len())
     };
-    ((many $t:ty, $low:expr, $high:expr), $number:expr, $value:expr) => {
-        $value.iter().map(|element| element_len($number, element.encoded_len())).sum::<usize>()
+    ($value:expr, list $($rest:tt)*) => {
+        $value.iter().map(|element| element_len(element.encoded_len())).sum::<usize>()
     };
-    ((blobs), $number:expr, $value:expr) => {
-        $value.iter().map(|element| element_len($number, element.len())).sum::<usize>()
+    ($value:expr, filled_list $($rest:tt)*) => {
+        field_len!($value, list)
     };
-    ($kind:tt, $number:expr, $value:expr) => {
-        if $value == 0 { 0 } else { key_len($number) + varint_len(u64::from($value)) }
+    ($value:expr, byte_strings) => {
+        $value.iter().map(|element| element_len(element.len())).sum::<usize>()
+    };
+    ($value:expr, $($bytes:tt)*) => {
+        content_len($value.len())
     };
 }
 
-macro_rules! field_write {
-    ((flag), $number:expr, $value:expr, $out:ident) => {
-        if $value {
-            $out.varint($number << 3 | VARINT);
-            $out.byte(1);
-        }
+macro_rules! write_field {
+    ($out:ident, $key:expr, $value:expr, u64 $($rest:tt)*) => {
+        $out.number($key, $value)
     };
-    ((text), $number:expr, $value:expr, $out:ident) => {
-        write_content($out, $number, $value.as_bytes())
+    ($out:ident, $key:expr, $value:expr, u32 $($rest:tt)*) => {
+        $out.number($key, u64::from($value))
     };
-    ((bytes $low:expr, $high:expr), $number:expr, $value:expr, $out:ident) => {
-        write_content($out, $number, $value)
+    ($out:ident, $key:expr, $value:expr, kind) => {
+        $out.number($key, u64::from($value))
     };
-    ((maybe $n:expr), $number:expr, $value:expr, $out:ident) => {
-        write_content($out, $number, $value)
+    ($out:ident, $key:expr, $value:expr, bool) => {
+        $out.number($key, u64::from($value))
     };
-    ((fixed $n:expr), $number:expr, $value:expr, $out:ident) => {
-        write_content($out, $number, &$value[..])
+    ($out:ident, $key:expr, $value:expr, string) => {
+        $out.content($key, $value.as_bytes())
     };
-    ((one $t:ty), $number:expr, $value:expr, $out:ident) => {{
-        let len = $value.encoded_len();
-        if len > 0 {
-            $out.varint($number << 3 | LENGTH_DELIMITED);
-            $out.varint(len as u64);
+    ($out:ident, $key:expr, $value:expr, message($message:ty)) => {{
+        let length = $value.encoded_len();
+        if length > 0 {
+            $out.byte($key);
+            $out.varint(length as u64);
             $value.encode($out);
         }
     }};
-    ((many $t:ty, $low:expr, $high:expr), $number:expr, $value:expr, $out:ident) => {
+    ($out:ident, $key:expr, $value:expr, needed($message:ty)) => {
+        write_field!($out, $key, $value, message($message))
+    };
+    ($out:ident, $key:expr, $value:expr, list $($rest:tt)*) => {
         for element in &$value {
-            $out.varint($number << 3 | LENGTH_DELIMITED);
-            $out.varint(element.encoded_len() as u64);
-            element.encode($out);
+            $out.element($key, element);
         }
     };
-    ((blobs), $number:expr, $value:expr, $out:ident) => {
+    ($out:ident, $key:expr, $value:expr, filled_list $($rest:tt)*) => {
+        write_field!($out, $key, $value, list)
+    };
+    ($out:ident, $key:expr, $value:expr, byte_strings) => {
         for element in &$value {
-            $out.varint($number << 3 | LENGTH_DELIMITED);
+            $out.byte($key);
             $out.varint(element.len() as u64);
             $out.bytes(element);
         }
     };
-    ($kind:tt, $number:expr, $value:expr, $out:ident) => {
-        if $value != 0 {
-            $out.varint($number << 3 | VARINT);
-            $out.varint(u64::from($value));
-        }
+    ($out:ident, $key:expr, $value:expr, $($bytes:tt)*) => {
+        $out.content($key, &$value[..])
     };
 }
 
-macro_rules! message_impl {
-    ($life:lifetime, $name:ident, $type:ty, $bytes_max:expr, { $($number:literal $field:ident : $kind:tt),* $(,)? }) => {
-        impl<$life> Message<$life> for $type {
-            const NAME: &'static str = stringify!($name);
-            const BYTES_MAX: usize = $bytes_max;
+/// Declare messages: `message! { "file.proto" derive(Copy, Default) Name { fields } Name<'a> up to bytes { fields } }`.
+macro_rules! message {
+    ($file:literal derive $derive:tt $(
+        $name:ident $(<$life:lifetime>)? $(up to $total:ident)? {
+            $($number:literal $field:ident: $kind:ident $(($($bound:tt)*))?),+ $(,)?
+        }
+    )+) => {$(
+        #[doc = concat!("`", stringify!($name), "` of proto/clob/v1/", $file, ", which says what its fields mean.")]
+        #[allow(missing_docs)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive $derive]
+        pub struct $name $(<$life>)? {
+            $(pub $field: field_type!($kind $(($($bound)*))?)),+
+        }
+
+        impl<'a> Message<'a> for $name $(<$life>)? {
+            const SPEC: &'static Spec = &Spec {
+                name: stringify!($name),
+                fields: &[$({
+                    let (kind, low, high, is_required) = field_spec!($kind $(($($bound)*))?);
+                    Field { number: $number, name: stringify!($field), kind, low, high, is_required }
+                }),+],
+                is_oneof: false,
+                total_max: usize::MAX $(- usize::MAX + $total)?,
+            };
 
             #[inline]
-            fn read(data: &$life [u8], start: usize, end: usize, holder: usize) -> Read<Self> {
-                let _ = holder;
-                $(let mut $field = field_start!($kind);)*
-                let (mut pos, mut last) = (start, 0u64);
-                while pos < end {
-                    let at = pos;
-                    let tag = varint(data, &mut pos, end, "", at)?;
-                    match tag >> 3 {
-                        $($number => {
-                            const PLACE: (u64, bool) = field_place!($kind);
-                            check_place(stringify!($field), tag, PLACE.0, last, PLACE.1, at)?;
-                            field_read!($kind, (data, pos, end, stringify!($field), at), $field);
-                        })*
-                        _ => return Err(unknown_field(stringify!($name), tag, at)),
-                    }
-                    last = tag >> 3;
+            fn read(reader: &mut Reader<'a>) -> Option<Self> {
+                // A copy, which stays in registers.
+                let mut local = *reader;
+                let mut key = local.key();
+                $(let $field = {
+                    const OWN: u8 = field_key!($number, $kind $(($($bound)*))?);
+                    read_field!(local, key, OWN, field_spec!($kind $(($($bound)*))?), $kind $(($($bound)*))?)
+                };)+
+                // Where the message ends there is no key, nor has it been read beyond.
+                if key != 0 || !local.is_done() {
+                    return None;
                 }
-                Ok(Self { $($field: field_end!($kind, $field, stringify!($field), holder, $life)),* })
+                *reader = local;
+                Some(Self { $($field),+ })
             }
 
             #[inline]
             fn encoded_len(&self) -> usize {
-                0 $(+ field_len!($kind, $number, self.$field))*
+                0 $(+ field_len!(self.$field, $kind $(($($bound)*))?))+
             }
 
             #[inline]
             fn encode<S: Sink>(&self, out: &mut S) {
-                $(field_write!($kind, $number, self.$field, out);)*
+                $(write_field!(out, field_key!($number, $kind $(($($bound)*))?), self.$field, $kind $(($($bound)*))?);)+
             }
         }
-    };
+    )+};
 }
 
-macro_rules! message {
-    // Without borrowed fields: a plain value.
-    ($name:ident { $($number:literal $field:ident : $kind:tt),* $(,)? }) => {
-        message!(@plain $name, usize::MAX, { $($number $field: $kind),* });
-    };
-    (@plain $name:ident, $bytes_max:expr, { $($number:literal $field:ident : $kind:tt),* }) => {
-        #[allow(missing_docs)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct $name { $(pub $field: field_type!($kind, 'static)),* }
-        message_impl!('a, $name, $name, $bytes_max, { $($number $field: $kind),* });
-    };
-    // With lists, but nothing borrowed.
-    ($name:ident owned, $bytes_max:expr, { $($number:literal $field:ident : $kind:tt),* $(,)? }) => {
-        #[allow(missing_docs)]
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
-        pub struct $name { $(pub $field: field_type!($kind, 'static)),* }
-        message_impl!('a, $name, $name, $bytes_max, { $($number $field: $kind),* });
-    };
-    // With borrowed fields.
-    ($name:ident<$life:lifetime>, $bytes_max:expr, { $($number:literal $field:ident : $kind:tt),* $(,)? }) => {
-        #[allow(missing_docs)]
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name<$life> { $(pub $field: field_type!($kind, $life)),* }
-        message_impl!($life, $name, $name<$life>, $bytes_max, { $($number $field: $kind),* });
-    };
-}
-
-/// A message that is nothing but a oneof: the member stands for it.
+/// Declare a message that is nothing but a oneof: `oneof! { "file.proto" Name<'a> { number name: Member } }`.
 macro_rules! oneof {
-    ($name:ident<$life:lifetime> { $($number:literal $field:ident $member:ident : $type:ty),* $(,)? }) => {
+    ($file:literal $name:ident<'a> {
+        $($number:literal $field:ident: $member:ident $(<$life:lifetime>)?),+ $(,)?
+    }) => {
+        #[doc = concat!("`", stringify!($name), "` of proto/clob/v1/", $file, ": one of its members.")]
         #[allow(missing_docs)]
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub enum $name<$life> { $($member($type)),* }
+        pub enum $name<'a> {
+            $($member($member $(<$life>)?)),+
+        }
 
-        impl<$life> Message<$life> for $name<$life> {
-            const NAME: &'static str = stringify!($name);
+        impl<'a> Message<'a> for $name<'a> {
+            const SPEC: &'static Spec = &Spec {
+                name: stringify!($name),
+                fields: &[$(Field {
+                    number: $number,
+                    name: stringify!($field),
+                    kind: Kind::Message(<$member $(<$life>)? as Message<'a>>::SPEC),
+                    low: 1,
+                    high: u64::MAX,
+                    is_required: false,
+                }),+],
+                is_oneof: true,
+                total_max: usize::MAX,
+            };
 
-            fn read(data: &$life [u8], start: usize, end: usize, at: usize) -> Read<Self> {
-                let mut pos = start;
-                let (number, stop) = member_start(data, &mut pos, end, stringify!($name), at, |number| match number {
-                    $($number => Some(stringify!($field)),)*
-                    _ => None,
-                })?;
-                match number {
-                    $($number => {
-                        let member = <$type>::read(data, pos, stop, start)
-                            .map_err(|error| error.within(stringify!($field)))?;
-                        Ok(Self::$member(member))
-                    })*
-                    _ => Err(unknown_field(stringify!($name), number << 3 | LENGTH_DELIMITED, start)),
+            fn read(reader: &mut Reader<'a>) -> Option<Self> {
+                let key = reader.varint()?;
+                if key & 7 != 2 {
+                    return None;
                 }
-                .and_then(|member| {
-                    member_end(data, stop, end, stringify!($name), |number| match number {
-                        $($number => Some(stringify!($field)),)*
-                        _ => None,
-                    })?;
-                    Ok(member)
-                })
+                let member = match key >> 3 {
+                    $($number => Self::$member(reader.message()?),)+
+                    _ => return None,
+                };
+                reader.is_done().then_some(member)
             }
 
             fn encoded_len(&self) -> usize {
-                match self { $(Self::$member(member) => element_len($number, member.encoded_len())),* }
+                match self {
+                    $(Self::$member(member) => varint_len($number << 3) - 1 + element_len(member.encoded_len())),+
+                }
             }
 
             fn encode<S: Sink>(&self, out: &mut S) {
                 match self {
                     $(Self::$member(member) => {
-                        out.varint($number << 3 | LENGTH_DELIMITED);
-                        out.varint(member.encoded_len() as u64);
-                        member.encode(out);
-                    })*
+                        if $number >= 16 {
+                            out.byte($number << 3 & 0x7f | 0x82);
+                        }
+                        out.element(if $number >= 16 { $number >> 4 } else { $number << 3 | 2 }, member);
+                    })+
                 }
             }
         }

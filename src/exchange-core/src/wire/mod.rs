@@ -1,54 +1,73 @@
-//! The only place where bytes get a meaning: strict decoding and canonical encoding (`exchange.wire`).
+//! What bytes mean: strict decoding and canonical encoding (ARCHITECTURE.md, "Strict bytes").
 //!
-//! Canonical encoding: known fields only, in ascending order, each singular field and oneof once, minimal varints that
-//! fit their type, defaults omitted (an empty submessage too, unless it is an element of a list or the member of a
-//! oneof), no groups, nothing after the end. Decoding accepts exactly the byte strings that encoding produces. Bytes are
-//! read once, from first to last, and the first broken rule is the error.
+//! A decoder accepts exactly the bytes that the encoder writes, as `exchange.wire.codec` does, and names the same broken
+//! rule, field and offset for all others. `messages` are the contracts as structs; `entries` are order frames with their
+//! payloads.
 
+#[macro_use]
+mod macros;
 mod batch;
 pub mod entries;
 mod errors;
-#[macro_use]
-mod macros;
 pub mod messages;
 mod read;
+pub mod spec;
 mod write;
 
+pub(crate) use batch::read_batch;
 pub use batch::{BatchHead, Command, decode_batch};
 pub use entries::check_format;
 pub use errors::{UnknownFormat, WireError, WireReason};
-pub use messages::EventMember;
-pub use write::{Body, Sink};
+pub use read::Reader;
+pub use spec::Spec;
+pub use write::{BODY_BYTES, Body, Sink};
 
-use read::Read;
-
-/// A message of the contracts that is signed, hashed or checkpointed.
+/// A message of the contracts.
 pub trait Message<'a>: Sized {
-    /// Name of the message in the contracts.
-    const NAME: &'static str;
-    /// Longest encoding, checked before anything is parsed.
-    const BYTES_MAX: usize = usize::MAX;
+    /// What it looks like on the wire.
+    const SPEC: &'static Spec;
+    /// Its name in the contracts.
+    const NAME: &'static str = Self::SPEC.name;
 
-    /// Return the message of which `data[start..end]` is the canonical encoding; `at` is the offset to name when
-    /// something is missing.
-    #[doc(hidden)]
-    fn read(data: &'a [u8], start: usize, end: usize, at: usize) -> Read<Self>;
+    /// Return the message that a reader stands at, which ends where the reader's message ends; None: not canonical.
+    fn read(reader: &mut Reader<'a>) -> Option<Self>;
 
-    /// Return the length of the canonical encoding, in bytes.
+    /// Return how many bytes its encoding has.
     fn encoded_len(&self) -> usize;
 
-    /// Append the canonical encoding. The values are within their bounds: they were decoded, or an engine made them.
+    /// Append its canonical encoding. Numbers and lengths are not checked: whoever made the message kept their bounds.
     fn encode<S: Sink>(&self, out: &mut S);
+
+    /// Return the message of which `data` is the canonical encoding; None: of none, and nothing is spent on saying why.
+    #[inline]
+    #[must_use]
+    fn decode_or_none(data: &'a [u8]) -> Option<Self> {
+        if data.len() > Self::SPEC.total_max {
+            return None;
+        }
+        Self::read(&mut Reader::new(data))
+    }
 
     /// Return the message of which `data` is the canonical encoding.
     ///
     /// # Errors
-    /// `data` is not the canonical encoding of any such message, or exceeds LIMITS.
+    /// It is that of none, or exceeds LIMITS: the first broken rule, the field's path and the offset.
+    #[inline]
     fn decode(data: &'a [u8]) -> Result<Self, WireError> {
-        if data.len() > Self::BYTES_MAX {
-            let detail = format!("{} bytes, allowed are {}", data.len(), Self::BYTES_MAX);
-            return Err(WireError { reason: WireReason::Length, field: Self::NAME.to_owned(), offset: 0, detail });
-        }
-        Self::read(data, 0, data.len(), 0).map_err(|error| error.of(Self::NAME))
+        Self::decode_or_none(data).ok_or_else(|| spec::explain(Self::SPEC, data))
     }
+
+    /// Return its canonical encoding.
+    #[must_use]
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded_len() + 16);
+        self.encode(&mut out);
+        out
+    }
+}
+
+/// A member of `Event`.
+pub trait EventMember {
+    /// Its number there: an event is field 7 of an execution frame, and in it field `NUMBER`.
+    const NUMBER: u8;
 }

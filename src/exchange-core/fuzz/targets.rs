@@ -1,0 +1,319 @@
+//! What is asked of every input: nothing panics, what was decoded encodes to the same bytes, states break no invariant.
+//!
+//! The fuzzer calls these with what it makes up; `tests/corpora.rs` calls them with the seeds, without a fuzzer.
+
+use exchange_core::checkpoint::broken_in_shard;
+use exchange_core::hashing::{chain_hash, input_hash};
+use exchange_core::shard::Shard;
+use exchange_core::wire::messages::{
+    AllocateFunds, CancelAllOrders, CancelOrder, Checkpoint, ExecutionFrame, Link, Operation, OrderFrame, PlaceOrder,
+    ReduceOrder, ReleaseFunds, ReplaceOrder, ShardState, SignedBatch,
+};
+use exchange_core::wire::{Message, decode_batch};
+
+/// Genesis of the shard that the seeds of `apply_frames` were written for.
+pub const GENESIS: &[u8] = include_bytes!("base/genesis");
+/// The same shard with markets, funds and a few open orders.
+pub const BASE: &[u8] = include_bytes!("base/checkpoint");
+
+const ENTRIES_MAX: usize = 64;
+const COMMANDS_MAX: usize = 512;
+
+fn recoded<'a, M: Message<'a>>(data: &'a [u8]) {
+    if let Ok(message) = M::decode(data) {
+        let mut out = Vec::new();
+        message.encode(&mut out);
+        assert!(out == data, "{} is not encoded as it was decoded", M::NAME);
+        assert_eq!(message.encoded_len(), data.len());
+    }
+}
+
+pub fn order_frame(data: &[u8]) {
+    recoded::<OrderFrame>(data);
+    let mut commands = Vec::new();
+    let _ = exchange_core::wire::entries::parse_entry(data, &mut commands);
+}
+
+pub fn batch(data: &[u8]) {
+    let mut commands = Vec::new();
+    match decode_batch(data, &mut commands) {
+        Ok(head) => assert_eq!((head.first, head.len as usize), (0, commands.len())),
+        Err(_) => assert!(commands.is_empty()),
+    }
+    let there = commands.len();
+    if decode_batch(data, &mut commands).is_err() {
+        assert_eq!(commands.len(), there);
+    }
+}
+
+pub fn operation(data: &[u8]) {
+    recoded::<Operation>(data);
+}
+
+pub fn link(data: &[u8]) {
+    recoded::<Link>(data);
+}
+
+pub fn execution_frame(data: &[u8]) {
+    recoded::<ExecutionFrame>(data);
+}
+
+pub fn state(data: &[u8]) {
+    recoded::<ShardState>(data);
+    recoded::<Checkpoint>(data);
+    if let Ok(state) = ShardState::decode(data) {
+        if broken_in_shard(&state).is_none() {
+            checkpoint(&exchange_core::checkpoint::write_checkpoint(data));
+        }
+    }
+}
+
+/// A checkpoint that loads is written again as it was, and what it holds goes on.
+pub fn checkpoint(data: &[u8]) {
+    let Ok(mut shard) = Shard::from_checkpoint(data) else { return };
+    assert!(shard.checkpoint() == data, "a checkpoint is not written as it was read");
+    let (n, t_us) = (shard.position(), shard.t_us());
+    let mut out = Vec::new();
+    if n < u64::MAX && shard.apply(n + 1, t_us, b"", &mut out).is_ok() {
+        check(&shard, &out);
+    }
+}
+
+/// Bytes as entries: how much later, in microseconds, in 4 bytes; how long the frame is, in 2; the frame.
+///
+/// An even first byte: from the genesis on; an odd one: from the base.
+pub fn apply_frames(data: &[u8]) {
+    let Some((&first, mut rest)) = data.split_first() else { return };
+    let mut shard = if first % 2 == 0 { from_genesis() } else { from_base() };
+    let mut t_us = shard.t_us().max(1_700_000_000_000_000);
+    for _ in 0..ENTRIES_MAX {
+        let Some((head, tail)) = rest.split_first_chunk::<6>() else { break };
+        t_us += u64::from(u32::from_le_bytes([head[0], head[1], head[2], head[3]]));
+        let length = usize::from(u16::from_le_bytes([head[4], head[5]])).min(tail.len());
+        let (frame, tail) = tail.split_at(length);
+        rest = tail;
+        if !enter(&mut shard, t_us, frame) {
+            return;
+        }
+    }
+    check_state(&shard);
+}
+
+/// Bytes as commands: each a few numbers, most of them small, all of them possible.
+pub fn apply_commands(data: &[u8]) {
+    let mut shard = from_base();
+    let mut t_us = shard.t_us();
+    let mut bytes = Bytes(data);
+    let mut nonce = 1 << 32;
+    let mut left = COMMANDS_MAX;
+    while !bytes.0.is_empty() && left > 0 {
+        t_us += u64::from(bytes.byte()) * 1_000;
+        let mut frame = Vec::new();
+        OrderFrame {
+            format: 1,
+            ingress: &[7; 16],
+            counter: shard.position() + 1,
+            ingress_time_us: t_us,
+            control_n: shard.facts().control_floor,
+            batches: Vec::new(),
+            links: Vec::new(),
+            operations: Vec::new(),
+            requests: Vec::new(),
+        }
+        .encode(&mut frame);
+        for _ in 0..=bytes.byte() % 3 {
+            let account = bytes.account();
+            let mut payload = Vec::new();
+            put(&mut payload, 1, account);
+            put(&mut payload, 2, u64::from(shard.shard()));
+            nonce += 1;
+            put(&mut payload, 3, nonce);
+            put(&mut payload, 4, t_us / 1_000 + 5_000);
+            for _ in 0..=bytes.byte() % 6 {
+                left = left.saturating_sub(1);
+                put_content(&mut payload, 5, &bytes.command(&shard));
+            }
+            let mut signed = Vec::new();
+            SignedBatch { key_id: &[account as u8; 16], payload: &payload, signature: &[0; 64] }.encode(&mut signed);
+            put_content(&mut frame, 6, &signed);
+        }
+        if !enter(&mut shard, t_us, &frame) {
+            return;
+        }
+    }
+    check_state(&shard);
+}
+
+/// Apply an entry; return whether the shard goes on.
+fn enter(shard: &mut Shard, t_us: u64, frame: &[u8]) -> bool {
+    let (n, before, mut out) = (shard.position() + 1, shard.chain_hash(), Vec::new());
+    if shard.apply(n, t_us, frame, &mut out).is_err() {
+        assert!(out.is_empty() && shard.stopped().is_some());
+        return false;
+    }
+    let answer = check(shard, &out);
+    assert!(answer.n == n && answer.t_us == t_us);
+    assert!(*answer.previous_hash == before && *answer.input_hash == input_hash(n, t_us, frame));
+    true
+}
+
+/// Check that a frame is canonical and chained.
+fn check<'a>(shard: &Shard, frame: &'a [u8]) -> ExecutionFrame<'a> {
+    let decoded = ExecutionFrame::decode(frame).expect("an execution frame is canonical");
+    let mut out = Vec::new();
+    decoded.encode(&mut out);
+    assert!(out == frame, "an execution frame is not encoded as it is decoded");
+    assert_eq!(chain_hash(frame), shard.chain_hash());
+    decoded
+}
+
+/// Check that a state breaks no invariant and is the same once it was loaded.
+fn check_state(shard: &Shard) {
+    let state = shard.state();
+    let decoded = ShardState::decode(&state).expect("a state is canonical");
+    assert_eq!(broken_in_shard(&decoded), None);
+    let again = Shard::from_checkpoint(&shard.checkpoint()).expect("a checkpoint loads");
+    assert!(again.state() == state, "a state is not the same once it was loaded");
+}
+
+fn from_genesis() -> Shard {
+    Shard::from_genesis(GENESIS).expect("the genesis is sound")
+}
+
+fn from_base() -> Shard {
+    Shard::from_checkpoint(BASE).expect("the base is sound")
+}
+
+fn put(out: &mut Vec<u8>, number: u8, mut value: u64) {
+    if value == 0 {
+        return;
+    }
+    out.push(number << 3);
+    while value > 0x7f {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_content(out: &mut Vec<u8>, number: u8, content: &[u8]) {
+    out.push(number << 3 | 2);
+    let mut length = content.len();
+    while length > 0x7f {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(content);
+}
+
+/// Bytes to read choices from; zeroes once there are none left.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        byte
+    }
+
+    fn word(&mut self) -> u64 {
+        (0..8).fold(0, |word, _| word << 8 | u64::from(self.byte()))
+    }
+
+    /// A number: mostly the small one that a byte says, now and then one from the edges, or any.
+    fn number(&mut self, middle: u64) -> u64 {
+        match self.byte() {
+            byte @ 0..=199 => middle + u64::from(byte % 16),
+            byte @ 200..=239 => u64::from(byte - 200),
+            240 => (1 << 53) - 1,
+            241 => 1 << 53,
+            242 => (1 << 63) - 1,
+            243 => 1 << 63,
+            244 => u64::MAX,
+            245..=250 => 1 << (self.byte() % 64),
+            _ => self.word(),
+        }
+    }
+
+    fn account(&mut self) -> u64 {
+        match self.byte() {
+            255 => self.word().max(1),
+            byte => 7 + u64::from(byte % 4),
+        }
+    }
+
+    fn market(&mut self) -> u32 {
+        match self.byte() {
+            255 => self.word() as u32,
+            byte => 1 + u32::from(byte % 3),
+        }
+    }
+
+    /// An open order of the shard, by its name or its account's name for it, or one that is not there.
+    fn named(&mut self, shard: &Shard) -> (u64, u64) {
+        let account = self.account();
+        let open = shard.open_orders(account);
+        match self.byte() {
+            byte @ 0..=229 if !open.is_empty() => {
+                let order = &open[usize::from(byte) % open.len()];
+                if byte % 2 == 0 || order.client_order_id == 0 { (order.order_id, 0) } else { (0, order.client_order_id) }
+            }
+            230..=250 => (0, u64::from(self.byte() % 8)),
+            _ => (self.number(1 << 52), self.number(0)),
+        }
+    }
+
+    fn command(&mut self, shard: &Shard) -> Vec<u8> {
+        let mut body = Vec::new();
+        let number = match self.byte() % 16 {
+            0..=8 => {
+                let choice = self.byte();
+                PlaceOrder {
+                    market: self.market(),
+                    side: 1 + u32::from(choice & 1),
+                    order_type: 1 + u32::from(choice & 14 == 14),
+                    time_in_force: u32::from(self.byte() % 16).min(4),
+                    post_only: choice & 112 == 112,
+                    self_trade_prevention: u32::from(self.byte() % 7),
+                    price_ticks: self.number(92),
+                    quantity_lots: self.number(1),
+                    client_order_id: u64::from(self.byte() % 8),
+                }
+                .encode(&mut body);
+                1
+            }
+            9 | 10 => {
+                let (order_id, client_order_id) = self.named(shard);
+                CancelOrder { order_id, client_order_id }.encode(&mut body);
+                2
+            }
+            11 => {
+                let (order_id, client_order_id) = self.named(shard);
+                ReduceOrder { order_id, client_order_id, quantity_lots: self.number(1) }.encode(&mut body);
+                3
+            }
+            12 | 13 => {
+                let (order_id, client_order_id) = self.named(shard);
+                let (price_ticks, quantity_lots) = (self.number(92), self.number(1));
+                ReplaceOrder { order_id, client_order_id, price_ticks, quantity_lots }.encode(&mut body);
+                4
+            }
+            14 => {
+                CancelAllOrders { market: self.market() & 3, side: u32::from(self.byte() % 4) }.encode(&mut body);
+                5
+            }
+            _ if self.byte() % 4 > 0 => {
+                ReleaseFunds { asset: self.market(), amount_units: self.number(1) }.encode(&mut body);
+                6
+            }
+            _ => {
+                AllocateFunds { asset: 1, amount_units: self.number(1), to_shard: 2 }.encode(&mut body);
+                7
+            }
+        };
+        let mut command = Vec::new();
+        put_content(&mut command, number, &body);
+        command
+    }
+}
