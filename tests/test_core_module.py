@@ -97,10 +97,10 @@ def test_another_thread_runs_while_the_core_works() -> None:
 
     interval = sys.getswitchinterval()
     counter = threading.Thread(target=work)
+    sys.setswitchinterval(1_000.0)
     counter.start()
     try:
         running.wait()
-        sys.setswitchinterval(1_000.0)
         assert not counts_during(lambda: exchange_core.batch_head(payload))  # too short to give it up
         assert counts_during(lambda: exchange_core.verify_batch(messages, signatures, keys))
         assert counts_during(apply)
