@@ -104,7 +104,6 @@ def test_another_thread_runs_while_the_core_works() -> None:
         assert not counts_during(lambda: exchange_core.batch_head(payload))  # too short to give it up
         assert counts_during(lambda: exchange_core.verify_batch(messages, signatures, keys))
         assert counts_during(apply)
-        assert counts_during(venue.engine.checkpoint)
     finally:
         sys.setswitchinterval(interval)
         stop.set()
