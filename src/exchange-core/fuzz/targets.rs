@@ -257,7 +257,11 @@ impl Bytes<'_> {
         match self.byte() {
             byte @ 0..=229 if !open.is_empty() => {
                 let order = &open[usize::from(byte) % open.len()];
-                if byte % 2 == 0 || order.client_order_id == 0 { (order.order_id, 0) } else { (0, order.client_order_id) }
+                if byte % 2 == 0 || order.client_order_id == 0 {
+                    (order.order_id, 0)
+                } else {
+                    (0, order.client_order_id)
+                }
             }
             230..=250 => (0, u64::from(self.byte() % 8)),
             _ => (self.number(1 << 52), self.number(0)),

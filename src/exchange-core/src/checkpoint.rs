@@ -2,7 +2,7 @@
 //!
 //! `exchange.domain.invariants.broken_in_shard` says the same of the same state, in the same order.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 
 use hashbrown::{HashMap, HashSet};
 
@@ -70,7 +70,11 @@ pub fn broken_in_shard(state: &ShardState<'_>) -> Option<String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 fn not_ascending<K: PartialOrd>(name: impl Display, keys: impl Iterator<Item = K>) -> Option<String> {

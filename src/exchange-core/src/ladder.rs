@@ -178,12 +178,11 @@ impl Half {
             }
             Some(at) => {
                 self.lower[at].remove(place);
-                match self.lower[at].first() {
-                    Some(first) => self.firsts[at] = first.key,
-                    None => {
-                        self.lower.remove(at);
-                        self.firsts.remove(at);
-                    }
+                if let Some(first) = self.lower[at].first() {
+                    self.firsts[at] = first.key;
+                } else {
+                    self.lower.remove(at);
+                    self.firsts.remove(at);
                 }
             }
         }
@@ -304,7 +303,10 @@ impl<T: Copy> Pool<T> {
 
     /// Put an order behind all others of its key; `tag` is kept with a level that this makes. Return its slot.
     ///
-    /// The lots that are open at one key must stay below 2^64, and there is room for 2^32 - 1 orders.
+    /// The lots that are open at one key must stay below 2^64.
+    ///
+    /// # Panics
+    /// There are 2^32 - 1 orders or levels already.
     #[inline]
     pub fn push(&mut self, half: &mut Half, key: i64, tag: u32, owner: u32, open: u64, value: T) -> u32 {
         let level = match half.best {

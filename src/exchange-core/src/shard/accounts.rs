@@ -17,8 +17,8 @@ pub(crate) struct Account {
     pub number: u64,
     pub account_seq: u64,
     pub open_orders: u32,
-    /// First of the account's groups of open orders.
-    pub groups: u32,
+    /// First of the account's groups of open orders, by side, and by whether their market is halted.
+    pub groups: [u32; 4],
     /// Assets that it has or had something of.
     pub assets: Vec<u32>,
 }
@@ -53,7 +53,7 @@ impl Accounts {
             return owner;
         }
         let owner = u32::try_from(self.rows.len()).expect("fewer than 2^32 accounts");
-        self.rows.push(Account { number, account_seq: 0, open_orders: 0, groups: NONE, assets: Vec::new() });
+        self.rows.push(Account { number, account_seq: 0, open_orders: 0, groups: [NONE; 4], assets: Vec::new() });
         self.by_number.insert(number, owner);
         owner
     }

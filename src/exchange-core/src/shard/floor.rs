@@ -8,7 +8,8 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use crate::kinds::{
-    CancelReason, ReduceReason, STP_CANCEL_BOTH, STP_CANCEL_MAKER, STP_CANCEL_TAKER, STP_NONE, Side, number_of,
+    CancelReason, ReduceReason, STATE_HALTED, STP_CANCEL_BOTH, STP_CANCEL_MAKER, STP_CANCEL_TAKER, STP_NONE, Side,
+    number_of,
 };
 use crate::ladder::{Half, NONE, Node, Pool};
 use crate::limits::COMMAND_EVENTS_MAX;
@@ -170,9 +171,16 @@ pub(crate) struct Group {
     prev: u32,
     next: u32,
     sorted: bool,
+    halted: bool,
 }
 
 impl Group {
+    /// Return in which of its account's lists it is. A mass cancel goes through those only that have something to end,
+    /// so that it never looks at more groups than it ends orders.
+    fn list(&self) -> usize {
+        (self.book_side & 1) as usize | usize::from(self.halted) << 1
+    }
+
     pub fn book(&self) -> u32 {
         self.book_side >> 1
     }
@@ -422,8 +430,8 @@ impl Floor {
         if let Some(&group) = found {
             return group;
         }
-        let next = self.accounts.row(owner).groups;
-        let made = Group { owner, book_side, head: NONE, tail: NONE, prev: NONE, next, sorted: true };
+        let halted = self.books[(book_side >> 1) as usize].market.state == STATE_HALTED;
+        let made = Group { owner, book_side, head: NONE, tail: NONE, prev: NONE, next: NONE, sorted: true, halted };
         let group = if let Some(free) = self.free_group {
             let next_free = self.groups[free as usize].next;
             self.free_group = (next_free != NONE).then_some(next_free);
@@ -433,10 +441,7 @@ impl Floor {
             self.groups.push(made);
             u32::try_from(self.groups.len() - 1).expect("fewer than 2^32 groups")
         };
-        if next != NONE {
-            self.groups[next as usize].prev = group;
-        }
-        self.accounts.row_mut(owner).groups = group;
+        self.list_group(group);
         let groups = &self.groups;
         self.group_of.insert_unique(hash, group, |&group| {
             let group = &groups[group as usize];
@@ -450,26 +455,71 @@ impl Floor {
         if let Ok(entry) = self.group_of.find_entry(group_hash(gone.owner, gone.book_side), |&other| other == group) {
             entry.remove();
         }
+        self.unlist_group(group);
+        self.groups[group as usize].next = self.free_group.unwrap_or(NONE);
+        self.free_group = Some(group);
+    }
+
+    /// Put a group into its account's list.
+    fn list_group(&mut self, group: u32) {
+        let there = &mut self.groups[group as usize];
+        let first = &mut self.accounts.row_mut(there.owner).groups[there.list()];
+        (there.prev, there.next) = (NONE, *first);
+        let next = std::mem::replace(first, group);
+        if next != NONE {
+            self.groups[next as usize].prev = group;
+        }
+    }
+
+    /// Take a group out of its account's list.
+    fn unlist_group(&mut self, group: u32) {
+        let gone = self.groups[group as usize];
         if gone.prev == NONE {
-            self.accounts.row_mut(gone.owner).groups = gone.next;
+            self.accounts.row_mut(gone.owner).groups[gone.list()] = gone.next;
         } else {
             self.groups[gone.prev as usize].next = gone.next;
         }
         if gone.next != NONE {
             self.groups[gone.next as usize].prev = gone.prev;
         }
-        self.groups[group as usize].next = self.free_group.unwrap_or(NONE);
-        self.free_group = Some(group);
     }
 
-    /// Return the groups of an account's open orders, in no order.
-    pub fn groups_of(&self, owner: u32) -> impl Iterator<Item = (u32, &Group)> {
-        let first = self.accounts.row(owner).groups;
-        std::iter::successors((first != NONE).then_some(first), |&group| {
-            let next = self.groups[group as usize].next;
-            (next != NONE).then_some(next)
-        })
-        .map(|group| (group, &self.groups[group as usize]))
+    /// Give a market another state; return its next sequence number.
+    pub fn set_state(&mut self, place: u32, state: u32) -> u64 {
+        let book = &mut self.books[place as usize];
+        let was_halted = std::mem::replace(&mut book.market.state, state) == STATE_HALTED;
+        let market_seq = book.next_seq();
+        let halted = state == STATE_HALTED;
+        if halted != was_halted {
+            let book = &self.books[place as usize];
+            let orders = self.pool.orders(&book.bids).chain(self.pool.orders(&book.asks));
+            let groups: Vec<u32> = orders.map(|slot| self.pool.node(slot).value.group).collect();
+            for group in groups {
+                if self.groups[group as usize].halted != halted {
+                    self.unlist_group(group);
+                    self.groups[group as usize].halted = halted;
+                    self.list_group(group);
+                }
+            }
+        }
+        market_seq
+    }
+
+    /// Return the groups of an account's open orders on one side or both, with or without halted markets, in no order.
+    pub fn groups_of(&self, owner: u32, side: Option<Side>, halted_too: bool) -> impl Iterator<Item = (u32, &Group)> {
+        let lists = &self.accounts.row(owner).groups;
+        let wanted = (0..lists.len()).filter(move |list| {
+            (halted_too || list & 2 == 0) && side.is_none_or(|side| (list & 1 == 1) == (side == Side::Sell))
+        });
+        let first = wanted.map(|list| lists[list]).filter(|&first| first != NONE);
+        first
+            .flat_map(|first| {
+                std::iter::successors(Some(first), |&group| {
+                    let next = self.groups[group as usize].next;
+                    (next != NONE).then_some(next)
+                })
+            })
+            .map(|group| (group, &self.groups[group as usize]))
     }
 
     /// Return the group of an account's open orders in one market on one side.

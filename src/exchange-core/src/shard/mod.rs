@@ -121,10 +121,10 @@ impl Shard {
     fn write_head(&mut self, n: u64, t_us: u64, input: &[u8; 32]) {
         let (rules, previous) = (self.core.rules, self.core.chain_hash);
         let out = &mut self.floor.writer.out;
-        put_number(out, 1, u64::from(FORMAT));
-        put_number(out, 2, n);
-        put_number(out, 3, t_us);
-        put_number(out, 4, u64::from(rules));
+        out.number(1 << 3, u64::from(FORMAT));
+        out.number(2 << 3, n);
+        out.number(3 << 3, t_us);
+        out.number(4 << 3, u64::from(rules));
         for (number, hash) in [(5, &previous), (6, input)] {
             out.byte(number << 3 | 2);
             out.byte(32);
@@ -275,8 +275,7 @@ impl Shard {
                 .collect();
         }
         let mut groups: Vec<(u32, bool, u32)> = floor
-            .groups_of(owner)
-            .filter(|(_, group)| side.is_none_or(|side| side == group.side()) && may_end(group.book()))
+            .groups_of(owner, side, pending.by_operator)
             .map(|(place, group)| (floor.books[group.book() as usize].market.market, group.side() == Side::Sell, place))
             .collect();
         groups.sort_unstable();
@@ -519,10 +518,9 @@ impl Shard {
     }
 
     fn set_state(&mut self, book: u32, state: u32) {
-        let book = &mut self.floor.books[book as usize];
-        book.market.state = state;
-        let event = MarketStateChanged { market: book.market.market, market_seq: book.next_seq(), state };
-        self.floor.writer.write(&event);
+        let market_seq = self.floor.set_state(book, state);
+        let market = self.floor.books[book as usize].market.market;
+        self.floor.writer.write(&MarketStateChanged { market, market_seq, state });
     }
 
     fn cancel_orders(&mut self, action: &CancelOrders) -> Result<(), Refused> {
@@ -610,17 +608,4 @@ fn role_of(action: &OperatorAction<'_>) -> Option<OperatorRole> {
         | OperatorAction::OpenAccount(_)
         | OperatorAction::PayOutFees(_) => Some(OperatorRole::Treasury),
     }
-}
-
-/// Append a field that is a number, unless it has its default.
-fn put_number(out: &mut Vec<u8>, field: u8, mut value: u64) {
-    if value == 0 {
-        return;
-    }
-    out.push(field << 3);
-    while value > 0x7f {
-        out.push(value as u8 & 0x7f | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

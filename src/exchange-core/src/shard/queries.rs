@@ -205,7 +205,7 @@ impl Shard {
         let floor = &self.floor;
         let Some(owner) = floor.accounts.find(account) else { return Vec::new() };
         let mut orders: Vec<OpenOrder> = floor
-            .groups_of(owner)
+            .groups_of(owner, None, true)
             .flat_map(|(group, _)| floor.orders_of_group(group))
             .map(|slot| {
                 let (book, side, price_ticks) = floor.where_is(slot);

@@ -39,7 +39,7 @@ impl WhatIf {
         let (shard, valid_until_ms) = (part.shard(), self.t_us / 1000 + 1);
         let signed = SignedBatch { key_id: &[0; KEY_ID_BYTES], payload: &[], signature: &[0; SIGNATURE_BYTES] };
         let batches = (1..).zip(&self.heads).map(|(nonce, head)| ParsedBatch {
-            signed: signed.clone(),
+            signed,
             head: Some(BatchHead { shard, nonce, valid_until_ms, ..*head }),
             digest: [0; 32],
         });
@@ -91,7 +91,7 @@ impl Shard {
         let accounts: BTreeSet<u64> = heads.iter().map(|head| head.account).collect();
         let owners: Vec<u32> = accounts.iter().filter_map(|&account| floor.accounts.find(account)).collect();
         let takers = self.takers(heads, commands);
-        let own = owners.iter().flat_map(|&owner| floor.groups_of(owner).map(|(_, group)| group.book()));
+        let own = owners.iter().flat_map(|&owner| floor.groups_of(owner, None, true).map(|(_, group)| group.book()));
         let named = commands.iter().filter_map(|command| match command {
             Command::Place(command) => floor.book_of(command.market),
             Command::CancelAll(command) => floor.book_of(command.market),

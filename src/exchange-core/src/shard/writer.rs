@@ -1,6 +1,6 @@
 //! The execution frame of the entry under way, written event by event.
 
-use crate::wire::{Body, EventMember, Message, Sink};
+use crate::wire::{Body, EventMember, Message, Sink, varint_len};
 
 /// Key of `ExecutionFrame.events`.
 const EVENTS_KEY: u8 = 7 << 3 | 2;
@@ -41,31 +41,20 @@ impl Writer {
     #[inline]
     fn append(&mut self, number: u8, body: &[u8]) {
         self.events += 1;
-        let key = u32::from(number) << 3 | 2;
-        let inner = varint_len(key as usize) + varint_len(body.len()) + body.len();
-        self.out.byte(EVENTS_KEY);
-        put_varint(&mut self.out, inner);
-        put_varint(&mut self.out, key as usize);
-        put_varint(&mut self.out, body.len());
+        match u8::try_from(body.len()) {
+            // Both lengths have one byte, and the key too.
+            Ok(len) if len < 0x7e && number < 16 => {
+                self.out.extend_from_slice(&[EVENTS_KEY, len + 2, number << 3 | 2, len]);
+            }
+            _ => {
+                let key = u64::from(number) << 3 | 2;
+                let inner = varint_len(key) + varint_len(body.len() as u64) + body.len();
+                self.out.byte(EVENTS_KEY);
+                self.out.varint(inner as u64);
+                self.out.varint(key);
+                self.out.varint(body.len() as u64);
+            }
+        }
         self.out.extend_from_slice(body);
     }
-}
-
-#[inline]
-fn varint_len(value: usize) -> usize {
-    match value {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        _ => 4,
-    }
-}
-
-#[inline]
-fn put_varint(out: &mut Vec<u8>, mut value: usize) {
-    while value > 0x7f {
-        out.push(value as u8 & 0x7f | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }

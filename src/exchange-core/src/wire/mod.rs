@@ -20,6 +20,7 @@ pub use entries::check_format;
 pub use errors::{UnknownFormat, WireError, WireReason};
 pub use read::Reader;
 pub use spec::Spec;
+pub(crate) use write::varint_len;
 pub use write::{BODY_BYTES, Body, Sink};
 
 /// A message of the contracts.
