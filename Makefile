@@ -175,6 +175,7 @@ LOCK_FLAGS := --quiet --universal --generate-hashes --python-version 3.11 --cust
 .PHONY: clean
 clean: ## remove caches and build output, keep .venv
 	@rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(CRATE)/target $(CRATE)/ifma/target $(CRATE)/fuzz/target $(CRATE)/exchange_core.data loadtest/core/target
 	@find src tests tools gen $(wildcard loadtest) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: distclean
