@@ -165,8 +165,6 @@ def test_a_kind_that_never_occurred_is_named() -> None:
     assert "NEVER" in coverage.table(counts)
 
 
-
-
 # --- what else is compared, and what an entry may cost ----------------------------------------------------------------
 
 needs_core = pytest.mark.skipif(UNDER_TEST != "core", reason="needs the core: `make core` builds it, with cargo")

@@ -90,7 +90,8 @@ def run_child(module: Path, seed: int, commands: int) -> dict[str, Any]:
     if done.returncode:
         # The module brought the interpreter down: no comparison is needed to see that.
         return {"found": True, "commands": 0, "seconds": 0.0, "difference": f"process ended with {done.returncode}"}
-    return json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def _find(seed: int, commands: int) -> dict[str, Any]:

@@ -61,14 +61,4 @@ macro_rules! corpora {
     )* };
 }
 
-corpora!(
-    order_frame,
-    batch,
-    operation,
-    link,
-    execution_frame,
-    state,
-    checkpoint,
-    apply_frames,
-    apply_commands
-);
+corpora!(order_frame, batch, operation, link, execution_frame, state, checkpoint, apply_frames, apply_commands);
