@@ -122,6 +122,10 @@ fuzz: $(if $(CARGO),$(INSTALLED),core-missing) ## fuzz every decoder and apply, 
 		$(CARGO) fuzz run $$target -- -max_total_time=$(SIZE) -max_len=4096 -print_final_stats=1 $(FUZZ_ARGS); \
 	done
 
+.PHONY: bench-core
+bench-core: $(INSTALLED) ## measure the Rust core beside published engines (BENCH_ARGS="--short"; needs cargo and g++)
+	@$(BIN)/python -m loadtest.bench_core $(BENCH_ARGS)
+
 .PHONY: gen
 gen: $(INSTALLED) ## regenerate gen/ from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate

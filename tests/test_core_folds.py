@@ -27,7 +27,6 @@ from exchange.local.venue import Venue
 from exchange.marketdata.book import Order
 from exchange.marketdata.chain import FoldError, FoldReason
 from exchange.marketdata.fold import Applied, ShardFold
-from exchange.marketdata.reader import _take_in_the_past
 from exchange.settlement.database import link_of
 from exchange.settlement.frames import read_frame
 from exchange.settlement.ledger import (
@@ -657,7 +656,7 @@ def test_tape_and_transit_of_the_past_are_taken_in() -> None:
     both = BothFolds(venue.genesis)
     both.restart(read_shard_checkpoint(venue.engine.checkpoint()))
     for frame in venue.frames[-400:]:
-        _take_in_the_past(both.expected, FrameMessage.FromString(frame))
+        both.expected.take_in_the_past(FrameMessage.FromString(frame), frame)
         both.ours.take_in_the_past(frame)
     assert_same_fold(both.ours, both.expected)
     for market, book in both.expected.books.items():

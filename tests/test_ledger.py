@@ -1,5 +1,6 @@
-"""The ledger: what it folds equals what engines hold, and what does not fit is refused whole."""
+"""The ledgers: what they fold equals what engines hold, and what does not fit is refused whole."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ from exchange.settlement.ledger import (
     LedgerError,
     LedgerReason,
 )
+from exchange.settlement.ledgers import LEDGERS
 from exchange.wire.checkpoint import read_shard_checkpoint
 from exchange.wire.errors import UnknownFormatError
 from exchange.wire.hashing import chain_hash
@@ -48,6 +50,14 @@ from tests.support.exchange import opened_control
 from tests.support.markets import ALICE, BASE, BOB, QUOTE, UNBANDED
 
 REFERENCE = engine_named("reference")
+
+
+@pytest.fixture(params=LEDGERS, autouse=True)
+def every_ledger(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every test open each kind of ledger there is here, one after another."""
+    monkeypatch.setattr(sys.modules[__name__], "Ledger", LEDGERS[request.param])
+
+
 FEES = replace(UNBANDED, maker_fee_ppm=10_000, taker_fee_ppm=20_000)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ from exchange.marketdata import book_feed
 from exchange.marketdata.book_feed import BookFeed
 from exchange.marketdata.execution_feed import ExecutionFeed, StartAt
 from exchange.marketdata.fold import ShardFold
+from exchange.marketdata.folds import FOLDS
 from exchange.marketdata.history import History
 from exchange.marketdata.private import places_of
 from exchange.marketdata.reader import Reader, Source
@@ -30,6 +32,14 @@ from exchange.marketdata.trade_feed import TradeFeed
 from tests.support.bus_venue import environment_named
 
 REFERENCE = engine_named("reference")
+
+
+@pytest.fixture(params=FOLDS, autouse=True)
+def every_fold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every test fold with each kind of fold there is here, one after another."""
+    monkeypatch.setattr(sys.modules[__name__], "ShardFold", FOLDS[request.param])
+
+
 COMMANDS = 1_200
 MARKETS = 3
 ENTRY_COMMANDS = 5

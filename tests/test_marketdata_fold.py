@@ -1,5 +1,6 @@
 """The folds of market data: after every entry they say what the engine says, from any checkpoint on."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from exchange.local.venue import Venue
 from exchange.marketdata.book import Order
 from exchange.marketdata.chain import FoldError, FoldReason
 from exchange.marketdata.fold import ShardFold
+from exchange.marketdata.folds import FOLDS
 from exchange.marketdata.treasury import TreasuryFold
 from exchange.wire.checkpoint import read_control_checkpoint, read_shard_checkpoint
 from tests.support.exchange import opened_control
@@ -26,6 +28,12 @@ from tests.support.markets import ALICE, BOB, QUOTE, UNBANDED, funded_venue, lim
 from tests.test_reference_properties import Exchange, TradingShard
 
 REFERENCE = engine_named("reference")
+
+
+@pytest.fixture(params=FOLDS, autouse=True)
+def every_fold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every test fold with each kind of fold there is here, one after another."""
+    monkeypatch.setattr(sys.modules[__name__], "ShardFold", FOLDS[request.param])
 
 
 def state_of(venue: Venue) -> ShardState:

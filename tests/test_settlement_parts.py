@@ -28,6 +28,7 @@ from exchange.settlement.archive import Archive, Archived
 from exchange.settlement.database import Database, DatabaseError
 from exchange.settlement.frames import names_in
 from exchange.settlement.ledger import Ledger, LinkAnswer
+from exchange.settlement.ledgers import LEDGERS
 from exchange.settlement.links import LinksInTransit
 from exchange.settlement.outcome_service import LOOKS_MAX, OutcomeServicer
 from exchange.settlement.outcomes import cut_operation, cut_outcome, find_batches
@@ -485,24 +486,23 @@ def test_key_is_good_from_its_registration_to_its_revocation() -> None:
 # --- the ledger as rows ---------------------------------------------------------------------------------------------
 
 
-def test_ledger_comes_back_from_the_database_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ledger_class", LEDGERS.values(), ids=LEDGERS)
+def test_ledger_comes_back_from_the_database_as_it_was(tmp_path: Path, ledger_class: type[Ledger]) -> None:
     from exchange.domain.commands import ReleaseFunds
-    from exchange.settlement.frames import read_frame
     from exchange.wire.hashing import chain_hash
 
     venue = traded()
     venue.trade(BOB, PlaceOrder(UNBANDED.market, Side.BUY, 1, price_ticks=110, quantity_lots=3))
     venue.trade(ALICE, ReleaseFunds(QUOTE, 70), ReleaseFunds(QUOTE, 5))
     database = Database(tmp_path / "x.db", "local", is_durable=True)
-    ledger = Ledger(venue.genesis)
+    ledger = ledger_class(venue.genesis)
     for frame in venue.frames:
-        draft = ledger.draft()
-        ledger.fold_proven(draft, [read_frame(frame)], chain_hash(frame))
+        draft, _ = ledger.fold_proven([frame], chain_hash(frame))
         database.settle([(1, draft)])
         ledger.adopt(draft)
-    strict = Ledger(venue.genesis)
+    strict = ledger_class(venue.genesis)
     strict.apply(venue.frames, venue.entries)
-    again = Ledger(venue.genesis, database.rows(1))
+    again = ledger_class(venue.genesis, database.rows(1))
     for one in (ledger, again):
         assert (one.n, one.t_us, one.chain_hash) == (strict.n, strict.t_us, strict.chain_hash)
         assert one.holdings() == strict.holdings()
@@ -510,7 +510,7 @@ def test_ledger_comes_back_from_the_database_as_it_was(tmp_path: Path) -> None:
         assert one.sent_after(0, 0) == {QUOTE: 75}
     assert len(again.outstanding()[0].transfers) == 2
     with pytest.raises(DatabaseError, match="CURSOR_MOVED"):
-        database.settle([(1, Ledger(venue.genesis).draft())])
+        database.settle([(1, ledger_class(venue.genesis).draft())])
     assert database.check() == ""
     database.close()
     with pytest.raises(DatabaseError, match="environment"):

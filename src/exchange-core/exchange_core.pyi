@@ -370,6 +370,14 @@ class ShardFold:
             ValueError: it contradicts itself.
         """
 
+    @staticmethod
+    def from_checkpoint(checkpoint: bytes) -> ShardFold:
+        """Return the fold at an encoded Checkpoint.
+
+        Raises:
+            UnknownFormat, WireError, LoadError: it is of another version, not canonical, or damaged.
+        """
+
     def apply(self, frames: Sequence[bytes]) -> Applied:
         """Take in the next frames and return what they did.
 
@@ -489,6 +497,13 @@ class ShardFold:
     ):
         """Return an open order as `open_orders` does; None: it is not open."""
 
+    def order_ids(self) -> list[int]:
+        """Return the open orders' order_id, in no order."""
+
+    @property
+    def markets_len(self) -> int:
+        """How many markets there are; they never go."""
+
     @property
     def open_orders_len(self) -> int:
         """How many orders are open."""
@@ -511,6 +526,14 @@ class Applied:
     @property
     def accounts(self) -> tuple[list[int], list[int], list[int]]:
         """Columns account and where its places end, by frame in the order of their first events; and the places."""
+
+    @property
+    def places(self) -> list[dict[int, list[int]]]:
+        """By frame, the same as mappings: the 1-based places of the events of each account."""
+
+    @property
+    def traded(self) -> list[set[int]]:
+        """By frame, the markets with trades."""
 
     @property
     def trades(self) -> tuple[list[int], list[int], list[int], list[int], list[int], list[int]]:

@@ -1,4 +1,4 @@
-//! Draws of whole numbers from a seed (SplitMix64, Steele, Lea and Flood 2014): the same on every machine.
+//! Draws of whole numbers from a seed (`SplitMix64`, Steele, Lea and Flood 2014): the same on every machine.
 
 /// A stream of draws.
 #[derive(Clone, Debug)]

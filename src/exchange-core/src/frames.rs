@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::limits::EXECUTION_FRAME_BYTES_MAX;
-use crate::wire::messages::{Event, ExecutionFrame, FeesPaidOut};
+use crate::wire::messages::{self, ExecutionFrame};
 use crate::wire::{EventMember, Message};
 
 /// Tag of `ExecutionFrame.events`.
@@ -39,8 +39,6 @@ pub struct RawEvent<'a> {
     pub member: u32,
     /// Encoded member.
     pub content: &'a [u8],
-    /// The whole encoded `Event`.
-    pub event: &'a [u8],
 }
 
 /// The events of a frame in order, until one of them is not framed canonically.
@@ -69,18 +67,68 @@ pub fn split(frame: &[u8]) -> Result<(Head<'_>, Events<'_>), Malformed> {
 #[must_use]
 pub fn is_canonical(frame: &[u8]) -> bool {
     let Ok((_, mut events)) = split(frame) else { return false };
-    events.all(|event| event.is_ok_and(|event| Event::decode(event.event).is_ok()))
+    events.all(|event| event.is_ok_and(|event| event.judge() == Some(true)))
 }
 
 /// Return whether the bytes are an execution frame, canonical but for events of kinds that are not known here.
 #[must_use]
 pub fn is_readable(frame: &[u8]) -> bool {
     let Ok((_, mut events)) = split(frame) else { return false };
-    events.all(|event| event.is_ok_and(|event| !is_known(event.member) || Event::decode(event.event).is_ok()))
+    events.all(|event| event.is_ok_and(|event| event.judge() != Some(false)))
 }
 
-fn is_known(member: u32) -> bool {
-    (1..=u32::from(FeesPaidOut::NUMBER)).contains(&member)
+macro_rules! judge {
+    ($($member:ident),* $(,)?) => {
+        impl RawEvent<'_> {
+            /// Return whether the content is canonical; None: it is of a kind that is not known here.
+            #[must_use]
+            pub fn judge(&self) -> Option<bool> {
+                $(
+                    if self.member == u32::from(<messages::$member as EventMember>::NUMBER) {
+                        return Some(messages::$member::decode(self.content).is_ok());
+                    }
+                )*
+                None
+            }
+        }
+    };
+}
+
+judge! {
+    FrameRefused,
+    BatchResult,
+    CommandRejected,
+    OrderAccepted,
+    OrderReplaced,
+    OrderReduced,
+    OrderCancelled,
+    Trade,
+    CancelAllAccepted,
+    CancelAllDone,
+    FundsCredited,
+    FundsSent,
+    LinkResult,
+    OperationResult,
+    ActionRejected,
+    MarketDefined,
+    MarketStateChanged,
+    MarketStateScheduled,
+    CancelOrdersAccepted,
+    ShardSettingsChanged,
+    ControlFloorRaised,
+    RulesRaised,
+    OperatorKeyRotated,
+    RequestResult,
+    AssetDefined,
+    ShardDefined,
+    UserCreated,
+    AccountOpened,
+    KeyRegistered,
+    KeyRevoked,
+    Deposited,
+    WithdrawalRequested,
+    WithdrawalClosed,
+    FeesPaidOut,
 }
 
 /// Return a hash as people read it.
@@ -120,7 +168,7 @@ impl<'a> Events<'a> {
         let (event, rest) = prefixed(rest)?;
         self.rest = rest;
         let Some((&tag, after_tag)) = event.split_first() else {
-            return Some(RawEvent { member: 0, content: event, event });
+            return Some(RawEvent { member: 0, content: event });
         };
         let (tag, after_tag) = if tag < 0x80 { (u64::from(tag), after_tag) } else { varint(event)? };
         if tag & 7 != u64::from(LENGTH_DELIMITED) {
@@ -128,7 +176,7 @@ impl<'a> Events<'a> {
         }
         let (content, none) = prefixed(after_tag)?;
         let member = u32::try_from(tag >> 3).ok()?;
-        none.is_empty().then_some(RawEvent { member, content, event })
+        none.is_empty().then_some(RawEvent { member, content })
     }
 }
 

@@ -4,6 +4,9 @@
 //! the core, which none of its inputs causes, is `Stop("INVARIANT", ...)`. `exchange_core.pyi` documents the module; a
 //! test compares the two. The port that services use, `exchange.engine.port`, is put on top in `exchange.engine.core`.
 
+// PyO3 makes the arguments and hands them over.
+#![allow(clippy::needless_pass_by_value)]
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -27,6 +30,7 @@ create_exception!(exchange_core, LoadError, PyValueError, "Bytes are no genesis 
 /// Bytes that the buffer of answers keeps from call to call.
 const ANSWERS_KEPT_BYTES: usize = 1024 * 1024;
 
+type Facts = (u64, u64, Vec<(u32, u64)>, u64, Vec<(u32, u64)>);
 type Level = (u64, u64);
 type OpenOrder = (u64, u64, u32, u32, u64, u64, u64);
 
@@ -190,7 +194,7 @@ impl Shard {
         )
     }
 
-    fn facts(&self) -> (u64, u64, Vec<(u32, u64)>, u64, Vec<(u32, u64)>) {
+    fn facts(&self) -> Facts {
         let of = self.shard.facts();
         (of.position, of.t_us, of.sequences, of.control_floor, of.links_in)
     }
@@ -211,9 +215,8 @@ impl Shard {
     fn open_orders(&self, account: u64) -> Vec<OpenOrder> {
         let orders = self.shard.open_orders(account).into_iter();
         orders
-            .map(|of| {
-                let named = (of.order_id, of.client_order_id, of.market, of.side);
-                (named.0, named.1, named.2, named.3, of.price_ticks, of.open_lots, of.filled_lots)
+            .map(|shard::OpenOrder { order_id, client_order_id, market, side, price_ticks, open_lots, filled_lots }| {
+                (order_id, client_order_id, market, side, price_ticks, open_lots, filled_lots)
             })
             .collect()
     }

@@ -6,11 +6,13 @@
 // PyO3 hands over what it made of an argument.
 #![allow(clippy::needless_pass_by_value)]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::fold::{self, LevelView, OrderView, TapeTrade, Watch};
 use crate::ledger::{self, LinkEndColumns, MarketColumns, Owner, RawEntry, Rows, UnitColumns};
@@ -318,6 +320,7 @@ impl From<fold::StartError> for PyErr {
         match error {
             fold::StartError::Format(format) => format.into(),
             fold::StartError::Wire(wire) => wire.into(),
+            fold::StartError::Checkpoint(checkpoint) => checkpoint.into(),
             fold::StartError::State(detail) => PyValueError::new_err(detail),
         }
     }
@@ -383,6 +386,11 @@ impl ShardFold {
         Ok(Self(released(py, || fold::ShardFold::from_state(state))??))
     }
 
+    #[staticmethod]
+    fn from_checkpoint(py: Python<'_>, checkpoint: &[u8]) -> PyResult<Self> {
+        Ok(Self(released(py, || fold::ShardFold::from_checkpoint(checkpoint))??))
+    }
+
     fn apply(&mut self, py: Python<'_>, frames: Vec<PyBackedBytes>) -> PyResult<Applied> {
         let frames = slices(&frames);
         let mut applied = fold::Applied::default();
@@ -422,12 +430,12 @@ impl ShardFold {
     }
 
     #[getter]
-    fn links_in(&self) -> std::collections::BTreeMap<u32, u64> {
+    fn links_in(&self) -> BTreeMap<u32, u64> {
         self.0.links_in().clone()
     }
 
     #[getter]
-    fn links_out(&self) -> std::collections::BTreeMap<u32, u64> {
+    fn links_out(&self) -> BTreeMap<u32, u64> {
         self.0.links_out().clone()
     }
 
@@ -509,6 +517,15 @@ impl ShardFold {
         self.0.order(order_id).map(|order| order_of(&order))
     }
 
+    fn order_ids(&self) -> Vec<u64> {
+        self.0.order_ids()
+    }
+
+    #[getter]
+    fn markets_len(&self) -> usize {
+        self.0.markets_len()
+    }
+
     #[getter]
     fn open_orders_len(&self) -> usize {
         self.0.open_orders_len()
@@ -547,6 +564,33 @@ impl Applied {
     fn accounts<'py>(&self, py: Python<'py>) -> PyResult<(List<'py>, List<'py>, List<'py>)> {
         let accounts = &self.applied.accounts;
         Ok((list(py, &accounts.account)?, list(py, &accounts.places_end)?, list(py, &accounts.place)?))
+    }
+
+    #[getter]
+    fn places<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let accounts = &self.applied.accounts;
+        let (mut row, mut start) = (0, 0);
+        let frames = self.applied.frames.accounts_end.iter().map(|&end| {
+            let found = PyDict::new(py);
+            while row < end {
+                let places_end = accounts.places_end[row];
+                found.set_item(accounts.account[row], list(py, &accounts.place[start..places_end])?)?;
+                (row, start) = (row + 1, places_end);
+            }
+            Ok(found)
+        });
+        frames.collect()
+    }
+
+    #[getter]
+    fn traded(&self) -> Vec<BTreeSet<u32>> {
+        let mut start = 0;
+        let frames = self.applied.frames.trades_end.iter().map(|&end| {
+            let found = self.applied.trades.market[start..end].iter().copied().collect();
+            start = end;
+            found
+        });
+        frames.collect()
     }
 
     #[getter]

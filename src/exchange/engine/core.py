@@ -30,7 +30,7 @@ class CoreWhatIf:
 
     def run(self) -> bytes:
         """Execute the batches on the copy and return the encoded execution frame."""
-        with _errors_of_the_project():
+        with errors_of_the_project():
             return self._what_if.run()
 
 
@@ -61,7 +61,7 @@ class CoreShard:
     def apply(self, entries: Sequence[RawEntry]) -> list[bytes]:
         shard = self._running()
         try:
-            with _errors_of_the_project():
+            with errors_of_the_project():
                 return shard.apply(entries)
         except Exception as stop:
             # Whatever it was, some of the entries may have been executed: nobody may go on from there.
@@ -117,7 +117,7 @@ class CoreShard:
 
     def what_if(self, batches: Sequence[bytes], t_us: int) -> CoreWhatIf:
         shard = self._running()
-        with _errors_of_the_project():
+        with errors_of_the_project():
             return CoreWhatIf(shard.what_if(batches, t_us))
 
     def _running(self) -> exchange_core.Shard:
@@ -139,7 +139,7 @@ class CoreFactory:
 
 
 def _made(make: Callable[[bytes], exchange_core.Shard], data: bytes, refused: type[ValueError]) -> CoreShard:
-    with _errors_of_the_project():
+    with errors_of_the_project():
         try:
             return CoreShard(make(data))
         except exchange_core.LoadError as error:
@@ -147,7 +147,7 @@ def _made(make: Callable[[bytes], exchange_core.Shard], data: bytes, refused: ty
 
 
 @contextmanager
-def _errors_of_the_project() -> Iterator[None]:
+def errors_of_the_project() -> Iterator[None]:
     """Raise what the module raises as what the port documents."""
     try:
         yield

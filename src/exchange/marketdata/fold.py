@@ -21,6 +21,7 @@ from exchange.domain.state import Genesis, RestingOrder, ShardCore, ShardState
 from exchange.domain.units import PPM
 from exchange.marketdata.book import BUY, Book, BookChange, Order
 from exchange.marketdata.chain import Chain, FoldError, FoldReason
+from exchange.wire.checkpoint import read_shard_checkpoint
 from exchange.wire.entries import check_format
 from exchange.wire.hashing import genesis_hash
 from exchange.wire.messages import decode, encode
@@ -147,6 +148,19 @@ class Fold(Chain):
         """Return the sequence number of the account's last event; 0: it had none."""
         owner = self.accounts.get(account)
         return owner.account_seq if owner else 0
+
+    def take_in_the_past(self, frame: ExecutionFrame, data: bytes) -> None:
+        """Put onto tapes and into transit what a frame before the checkpoint says; the rest is in the checkpoint.
+
+        Args:
+            frame: parsed; frames come in their order, before any is applied.
+            data: its bytes.
+        """
+        for wrapped in frame.events:
+            if wrapped.WhichOneof("event") == "funds_sent":
+                sent = wrapped.funds_sent
+                part = Sent(sent.account, sent.asset, sent.amount_units, frame.t_us)
+                self.sent.setdefault((sent.to_shard, sent.link_sequence), []).append(part)
 
     def forget_sent(self, to_shard: int, up_to_sequence: int) -> None:
         """Forget what links to a shard carry that it has applied."""
@@ -295,10 +309,43 @@ class ShardFold(Fold):
             self.accounts[order.account].orders[order.order_id] = order
             order.book.rest(order)
 
-    @staticmethod
-    def from_genesis(genesis: bytes) -> "ShardFold":
+    @classmethod
+    def from_genesis(cls, genesis: bytes) -> "ShardFold":
         """Return the fold before the first frame; `genesis` is the encoded Genesis of the shard."""
-        return ShardFold(ShardState(core=genesis_core(genesis)))
+        return cls(ShardState(core=genesis_core(genesis)))
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: bytes) -> "ShardFold":
+        """Return the fold at an encoded checkpoint.
+
+        Raises:
+            CheckpointError, UnknownFormatError, WireError: it is damaged, of another version, or not canonical.
+        """
+        return cls(read_shard_checkpoint(checkpoint))
+
+    def take_in_the_past(self, frame: ExecutionFrame, data: bytes) -> None:
+        """Put onto tapes and into transit what a frame before the checkpoint says; the rest is in the checkpoint."""
+        super().take_in_the_past(frame, data)
+        for wrapped in frame.events:
+            name = wrapped.WhichOneof("event")
+            event = getattr(wrapped, name) if name else None
+            market_seq = getattr(event, "market_seq", 0)
+            if not market_seq or event is None:
+                continue
+            tape = self.books[event.market.market if name == "market_defined" else event.market].tape
+            # The oldest event of the market that is at hand: what came before it is not.
+            tape.complete_after = min(tape.complete_after, market_seq - 1)
+            if name == "trade":
+                tape.append(
+                    (
+                        market_seq,
+                        event.trade_id,
+                        event.price_ticks,
+                        event.quantity_lots,
+                        event.taker_side,
+                        frame.t_us,
+                    )
+                )
 
     # --- what it says -----------------------------------------------------------------------------------------------
 

@@ -20,16 +20,16 @@ from exchange.bus.entries import Head
 from exchange.bus.errors import BusUnavailable
 from exchange.config.environment import Environment
 from exchange.domain.markets import DEFAULT_SETTINGS, ShardSettings
-from exchange.domain.state import ControlState, ShardState
 from exchange.domain.units import CONTROL_SHARD
 from exchange.execution.checkpoints import CheckpointStore
 from exchange.marketdata.book import Book
 from exchange.marketdata.chain import Chain, FoldError
 from exchange.marketdata.fold import Applied, Fold, Sent, ShardFold
+from exchange.marketdata.folds import DEFAULT_FOLD
 from exchange.marketdata.history import FrameRecord, History
 from exchange.marketdata.private import accounts_of
 from exchange.marketdata.treasury import CONTROL_TAG, TreasuryFold
-from exchange.wire.checkpoint import CheckpointError, read_control_checkpoint, read_shard_checkpoint
+from exchange.wire.checkpoint import CheckpointError, read_control_checkpoint
 from exchange.wire.errors import UnknownFormatError, WireError
 from exchange.wire.hashing import chain_hash
 
@@ -132,6 +132,7 @@ class Reader:
         *,
         history_bytes_max: int = HISTORY_BYTES_MAX,
         clock: Callable[[], float] = time.monotonic,
+        shard_fold: type[ShardFold] = DEFAULT_FOLD,
     ) -> None:
         self.bus = bus
         self.environment = environment
@@ -141,6 +142,7 @@ class Reader:
         self.listeners: list[Listener] = []
         self._history_bytes_max = history_bytes_max
         self._clock = clock
+        self._shard_fold = shard_fold
         self._heads_at_s = 0.0
         self._read_at_s = 0.0
         self._all_tried = asyncio.Event()
@@ -437,7 +439,7 @@ class Reader:
         fold: Fold
         if newest is not None and newest[0] <= last_n:
             try:
-                fold = await asyncio.to_thread(_from_checkpoint, source.shard, newest[1])
+                fold = await asyncio.to_thread(self._from_checkpoint, source.shard, newest[1])
             except (CheckpointError, UnknownFormatError, WireError) as error:
                 return str(error)
         elif newest is not None:
@@ -446,7 +448,7 @@ class Reader:
                 "the log must be repaired"
             )
         else:
-            fold = TreasuryFold.from_genesis(genesis) if not source.shard else ShardFold.from_genesis(genesis)
+            fold = TreasuryFold.from_genesis(genesis) if not source.shard else self._shard_fold.from_genesis(genesis)
         if head is not None and head.trimmed_n > fold.n:
             return (
                 f"FRAME_GAP: the newest checkpoint is at {fold.n}, the bus has frames from {head.trimmed_n + 1} on; "
@@ -463,6 +465,11 @@ class Reader:
         for listener in self.listeners:
             listener.on_added(source)
         return ""
+
+    def _from_checkpoint(self, shard: int, data: bytes) -> Fold:
+        if shard == CONTROL_SHARD:
+            return TreasuryFold(read_control_checkpoint(data))
+        return self._shard_fold.from_checkpoint(data)
 
     async def _contradiction(self, source: Source, head: Head | None) -> str:
         """Return how the log contradicts what was read of it before; empty: it does not.
@@ -503,7 +510,8 @@ class Reader:
         if not frames:
             return
         frames.reverse()
-        records, parsed = [], []
+        records: list[FrameRecord] = []
+        parsed: list[ExecutionFrame] = []
         chain: Chain | None = None
         for data in frames:
             if chain is None:
@@ -518,48 +526,9 @@ class Reader:
         if (chain.n, chain.chain_hash) != (fold.n, fold.chain_hash):
             chain.stop_at_checkpoint(fold.n, fold.chain_hash)
         history.fill_in(records)
-        for frame in parsed:
-            _take_in_the_past(fold, frame)
+        for frame, record in zip(parsed, records, strict=True):
+            fold.take_in_the_past(frame, record.data)
 
 
 def _seen(fold: Fold | None) -> tuple[int, int, bytes]:
     return (fold.n, fold.t_us, fold.chain_hash) if fold is not None else (0, 0, b"")
-
-
-def _from_checkpoint(shard: int, data: bytes) -> Fold:
-    if shard == CONTROL_SHARD:
-        control: ControlState = read_control_checkpoint(data)
-        return TreasuryFold(control)
-    state: ShardState = read_shard_checkpoint(data)
-    return ShardFold(state)
-
-
-def _take_in_the_past(fold: Fold, frame: ExecutionFrame) -> None:
-    """Put onto tapes and into transit what a frame before the checkpoint says; the rest is in the checkpoint."""
-    books = fold.books if isinstance(fold, ShardFold) else {}
-    for wrapped in frame.events:
-        name = wrapped.WhichOneof("event")
-        if name == "funds_sent":
-            sent = wrapped.funds_sent
-            part = Sent(sent.account, sent.asset, sent.amount_units, frame.t_us)
-            fold.sent.setdefault((sent.to_shard, sent.link_sequence), []).append(part)
-            continue
-        event = getattr(wrapped, name) if name else None
-        market_seq = getattr(event, "market_seq", 0)
-        if not market_seq or event is None:
-            continue
-        market = event.market.market if name == "market_defined" else event.market
-        tape = books[market].tape
-        # The oldest event of the market that is at hand: what came before it is not.
-        tape.complete_after = min(tape.complete_after, market_seq - 1)
-        if name == "trade":
-            tape.append(
-                (
-                    market_seq,
-                    event.trade_id,
-                    event.price_ticks,
-                    event.quantity_lots,
-                    event.taker_side,
-                    frame.t_us,
-                )
-            )

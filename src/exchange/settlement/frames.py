@@ -48,7 +48,7 @@ class ReadFrame(NamedTuple):
 
     Attributes:
         n, t_us: position and time.
-        moving: events that the ledger reads, with their names.
+        moving: events that the ledger reads, with their names; empty where another than the Python ledger read them.
         verdicts: of batches; repetitions are left out.
         changes_markets: the markets of the shard are others after it.
         events: how many it has.

@@ -34,7 +34,7 @@ from exchange.domain.operations import Transfer
 from exchange.domain.state import Genesis
 from exchange.domain.units import AMOUNT_UNITS_MAX
 from exchange.engine.port import RawEntry
-from exchange.settlement.frames import ReadFrame
+from exchange.settlement.frames import ReadFrame, read_frame
 from exchange.wire.entries import check_format
 from exchange.wire.errors import WireError
 from exchange.wire.hashing import chain_hash, genesis_hash, input_hash
@@ -345,24 +345,27 @@ class Ledger:
         """Return a draft that changes nothing yet."""
         return Draft(self.n, self.chain_hash, self.n, self.t_us, self.chain_hash)
 
-    def fold_proven(self, draft: Draft, frames: Iterable[ReadFrame], after_hash: bytes) -> None:
-        """Add frames to a draft that re-execution has proven: their bytes are those that the engine itself wrote.
+    def fold_proven(self, frames: Sequence[bytes], after_hash: bytes) -> tuple[Draft, list[ReadFrame]]:
+        """Return what frames change that re-execution has proven, and what else settlement needs of them.
 
-        So they are canonical, chained, and answers to their entries, and the protobuf library may read them.
+        Their bytes are those that the engine itself wrote: they are canonical, chained, and answers to their entries,
+        and the protobuf library may read them.
 
         Args:
-            draft: of this ledger, still to be adopted.
-            frames: consecutive, the first after the draft's position.
+            frames: consecutive, the first after `n`.
             after_hash: chain hash after the last of them.
 
         Raises:
-            LedgerError: a frame is not the next one, or its events break a rule of the ledger. Throw the draft away.
+            LedgerError: a frame is not the next one, or its events break a rule of the ledger.
         """
-        for frame in frames:
+        draft = self.draft()
+        read = [read_frame(frame) for frame in frames]
+        for frame in read:
             if frame.n != draft.n + 1:
                 self._stop(LedgerReason.FRAME_GAP, draft.n + 1, f"the frame has position {frame.n}")
             self._fold(draft, frame.n, frame.t_us, frame.moving)
         draft.chain_hash = after_hash
+        return draft, read
 
     def adopt(self, draft: Draft) -> None:
         """Make it so. The draft is of this ledger as it stands."""

@@ -34,6 +34,7 @@ from exchange.settlement.checkpointing import Checkpointing, CheckpointPolicy
 from exchange.settlement.database import Database, LinkRow
 from exchange.settlement.frames import names_in
 from exchange.settlement.ledger import Ledger, LinkAnswer, SentLink
+from exchange.settlement.ledgers import ledger_with
 from exchange.settlement.shard import (
     Mark,
     Prepared,
@@ -483,7 +484,7 @@ class Settler(threading.Thread):
         number = one.number
         genesis = self._environment.genesis(number)
         rows = self._database.rows(number)
-        ledger = Ledger(genesis, rows)
+        ledger = ledger_with(self._factory.name)(genesis, rows)
         one.archive = Archive(self._archive_folder, number, is_durable=self._is_durable)
         if one.archive.last_n >= one.archive.first_n and one.archive.last_n < ledger.n:
             self._fill_archive(one, ledger.n)

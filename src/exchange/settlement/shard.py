@@ -20,7 +20,7 @@ from exchange.domain.stops import EngineStop
 from exchange.domain.units import CONTROL_SHARD
 from exchange.engine.port import LogEngine, RawEntry
 from exchange.settlement.archive import Archived
-from exchange.settlement.frames import Named, ReadFrame, name_batches, read_frame
+from exchange.settlement.frames import Named, ReadFrame, name_batches
 from exchange.settlement.ledger import Draft, Ledger, LedgerError, SentLink
 from exchange.settlement.signatures import Sample, Sampler
 from exchange.wire.errors import UnknownFormatError
@@ -145,10 +145,9 @@ class ShardSettlement:
         for entry in entries:
             self._check_seal(entry)
         repeat(self.engine, entries)
-        frames = [read_frame(entry.executions.frame) for entry in entries]
-        draft = self.ledger.draft()
+        proven = [entry.executions.frame for entry in entries]
         try:
-            self.ledger.fold_proven(draft, frames, self.engine.chain_hash)
+            draft, frames = self.ledger.fold_proven(proven, self.engine.chain_hash)
         except LedgerError as error:
             found = next(entry for entry in entries if entry.orders.n == error.n)
             raise stop_at(StopReason.LEDGER, self.shard, found, f"{error.reason}: {error.detail}") from error

@@ -167,8 +167,13 @@ macro_rules! read_field {
             if values.len() as u64 == $spec.2 {
                 return None;
             }
+            let before = $reader;
             $reader.skip_key();
-            values.push($reader.message::<$message>()?);
+            let value = $reader.message::<$message>()?;
+            if values.is_empty() {
+                values.reserve($reader.expected_since(&before));
+            }
+            values.push(value);
             $key = $reader.key();
         }
         if $spec.3 && values.is_empty() {
@@ -252,9 +257,7 @@ macro_rules! write_field {
     };
     ($out:ident, $key:expr, $value:expr, list $($rest:tt)*) => {
         for element in &$value {
-            $out.byte($key);
-            $out.varint(element.encoded_len() as u64);
-            element.encode($out);
+            $out.element($key, element);
         }
     };
     ($out:ident, $key:expr, $value:expr, filled_list $($rest:tt)*) => {
@@ -300,13 +303,19 @@ macro_rules! message {
 
             #[inline]
             fn read(reader: &mut Reader<'a>) -> Option<Self> {
-                let mut key = reader.key();
+                // A copy, which stays in registers.
+                let mut local = *reader;
+                let mut key = local.key();
                 $(let $field = {
                     const OWN: u8 = field_key!($number, $kind $(($($bound)*))?);
-                    read_field!(reader, key, OWN, field_spec!($kind $(($($bound)*))?), $kind $(($($bound)*))?)
+                    read_field!(local, key, OWN, field_spec!($kind $(($($bound)*))?), $kind $(($($bound)*))?)
                 };)+
                 // Where the message ends there is no key, nor has it been read beyond.
-                (key == 0 && reader.is_done()).then_some(Self { $($field),+ })
+                if key != 0 || !local.is_done() {
+                    return None;
+                }
+                *reader = local;
+                Some(Self { $($field),+ })
             }
 
             #[inline]
@@ -370,9 +379,10 @@ macro_rules! oneof {
             fn encode<S: Sink>(&self, out: &mut S) {
                 match self {
                     $(Self::$member(member) => {
-                        out.varint($number << 3 | 2);
-                        out.varint(member.encoded_len() as u64);
-                        member.encode(out);
+                        if $number >= 16 {
+                            out.byte($number << 3 & 0x7f | 0x82);
+                        }
+                        out.element(if $number >= 16 { $number >> 4 } else { $number << 3 | 2 }, member);
                     })+
                 }
             }

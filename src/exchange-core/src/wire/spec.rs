@@ -62,6 +62,19 @@ impl Kind {
 }
 
 impl Spec {
+    /// Return whether the message is nothing but numbers, so that it has less than 256 bytes.
+    #[must_use]
+    pub const fn is_numbers(&self) -> bool {
+        let mut place = 0;
+        while place < self.fields.len() {
+            if !matches!(self.fields[place].kind, Kind::Number) {
+                return false;
+            }
+            place += 1;
+        }
+        true
+    }
+
     /// Return whether an empty message breaks a rule.
     #[must_use]
     pub fn needs_something(&self) -> bool {

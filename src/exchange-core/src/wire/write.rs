@@ -1,5 +1,7 @@
 //! Where encoded bytes go.
 
+use crate::wire::Message;
+
 /// Bytes that a `Body` holds.
 pub const BODY_BYTES: usize = 256;
 /// Bytes behind them that a number is written over, of which only those that it needs then count.
@@ -30,6 +32,17 @@ pub trait Sink {
             self.byte(key);
             self.varint(value);
         }
+    }
+
+    /// Append a message behind its key and its length; `key` is below 128.
+    #[inline]
+    fn element<'a, M: Message<'a>>(&mut self, key: u8, message: &M)
+    where
+        Self: Sized,
+    {
+        self.byte(key);
+        self.varint(message.encoded_len() as u64);
+        message.encode(self);
     }
 
     /// Append a field that is bytes, unless there are none; `key` is below 128.
@@ -89,12 +102,12 @@ fn spread(value: u64, length: usize) -> u64 {
     groups | more
 }
 
-/// Return a field that is a number below 2^56, and how much of it counts: nothing where it is zero.
+/// Return a field that is a number from 128 up to 2^56, and how much of it counts.
 #[inline]
 fn number_chunk(key: u8, value: u64) -> ([u8; 16], usize) {
     let length = varint_len(value);
     let chunk = u128::from(spread(value, length)) << 8 | u128::from(key);
-    (chunk.to_le_bytes(), usize::from(value != 0) * (1 + length))
+    (chunk.to_le_bytes(), 1 + length)
 }
 
 impl Sink for Vec<u8> {
@@ -110,16 +123,59 @@ impl Sink for Vec<u8> {
 
     #[inline]
     fn number(&mut self, key: u8, value: u64) {
-        if value >> 56 == 0 {
-            let (chunk, counts) = number_chunk(key, value);
-            let end = self.len() + counts;
-            self.extend_from_slice(&chunk);
-            self.truncate(end);
+        if value == 0 {
+            return;
+        }
+        // Most numbers have one byte, and whether a field is one of them seldom changes.
+        if value < 0x80 {
+            self.extend_from_slice(&[key, low_bits(value)]);
         } else {
-            self.push(key);
-            self.varint(value);
+            put_long_number(self, key, value);
         }
     }
+
+    /// Write a message of numbers before its length is known, which then has one byte: nothing is counted first.
+    #[inline]
+    fn element<'a, M: Message<'a>>(&mut self, key: u8, message: &M) {
+        if const { !M::SPEC.is_numbers() } {
+            self.push(key);
+            self.varint(message.encoded_len() as u64);
+            return message.encode(self);
+        }
+        self.extend_from_slice(&[key, 0]);
+        let start = self.len();
+        message.encode(self);
+        put_length(self, start);
+    }
+}
+
+fn put_long_number(out: &mut Vec<u8>, key: u8, value: u64) {
+    if value >> 56 == 0 {
+        let (chunk, counts) = number_chunk(key, value);
+        let end = out.len() + counts;
+        out.extend_from_slice(&chunk);
+        out.truncate(end);
+    } else {
+        out.push(key);
+        out.varint(value);
+    }
+}
+
+/// Put the length of what was written from `start` on into the byte before it; make room where it needs more bytes.
+#[inline]
+pub(crate) fn put_length(out: &mut Vec<u8>, start: usize) {
+    let length = out.len() - start;
+    match out.get_mut(start - 1) {
+        Some(place) if length < 0x80 => *place = low_bits(length as u64),
+        _ => put_long_length(out, start, length),
+    }
+}
+
+#[cold]
+fn put_long_length(out: &mut Vec<u8>, start: usize, length: usize) {
+    let mut varint = Body::new();
+    varint.varint(length as u64);
+    out.splice(start - 1..start, varint.as_slice().iter().copied());
 }
 
 /// A message on the stack: room for every event that holds no string and no market.
@@ -198,6 +254,12 @@ impl Sink for Body {
 
     #[inline]
     fn number(&mut self, key: u8, value: u64) {
+        if value == 0 {
+            return;
+        }
+        if value < 0x80 {
+            return self.bytes(&[key, low_bits(value)]);
+        }
         let place = self.bytes.get_mut(self.length..self.length + SLACK_BYTES);
         match place.and_then(|place| <&mut [u8; SLACK_BYTES]>::try_from(place).ok()) {
             Some(place) if value >> 56 == 0 => {
@@ -205,11 +267,10 @@ impl Sink for Body {
                 *place = chunk;
                 self.length += counts;
             }
-            _ if value != 0 => {
+            _ => {
                 self.byte(key);
                 self.varint(value);
             }
-            _ => {}
         }
     }
 }

@@ -1,0 +1,379 @@
+"""Messages per second of the core on one thread, beside published engines on the same flow.
+
+    python -m loadtest.bench_core [--short] [--json FILE] [--plots FOLDER] [--engines NAMES] [--flows NAMES]
+
+A flow is made once (loadtest/flow) and every engine reads the same file, before the clock starts. Each engine runs in
+a process of its own, in a small adapter (loadtest/peers), several times on fresh books; the first run is not counted.
+What is counted is processor time, so that helper threads of a runtime count and other processes do not. An engine
+whose trades differ from those of the plain book that made the flow is marked.
+
+`--short` takes less than a minute: two flows, the core and `matchcore`. What is built and installed stays in
+build/bench-core. Engines that cannot be built are left out, and the table says so.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from loadtest.bench_reference import machine
+
+HERE: Final = Path(__file__).parent
+BUILD: Final = HERE.parent / "build" / "bench-core"
+SEED: Final = 1
+MESSAGES: Final = 1_000_000
+SHORT_MESSAGES: Final = 200_000
+FLOWS: Final = ("quiet", "volatile", "deep", "cancels", "sweeps", "static", "markets-1", "markets-21000")
+OWN_FLOWS: Final = ("rich",)
+SHARD_FLOWS: Final = ("quiet", "volatile", "markets-1", "markets-21000")
+CURVE: Final = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+CXX: Final = ("-std=c++17", "-O3", "-DNDEBUG", "-Wall", "-Wextra")
+
+Row = dict[str, Any]
+
+
+class BuildError(Exception):
+    """An engine could not be built or installed; the message has the last lines of what said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine in an adapter.
+
+    Attributes:
+        name: as tables have it.
+        language: what it is written in.
+        build: builds and installs, and returns the command to which FLOW-FILE RUNS SECONDS is appended.
+        messages: timed messages of a flow at most; a slow engine gets the first part of what the others get.
+        resting_max: largest point of the curve.
+        environment: what the process gets besides.
+    """
+
+    name: str
+    language: str
+    build: Callable[[], list[str]]
+    messages: int = MESSAGES
+    resting_max: int = 1_000_000
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+# --- building -------------------------------------------------------------------------------------------------------
+
+
+def run_tool(*command: str | Path, cwd: Path | None = None) -> str:
+    """Return what a command prints; what it says on the way is shown only when it fails."""
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise BuildError(f"{words[0]}: {error.strerror}") from error
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(words)}\n" + "\n".join(done.stderr.strip().splitlines()[-8:]))
+    return done.stdout
+
+
+def cargo(folder: str, binary: str) -> Path:
+    """Build a Rust crate with its own lock file and return its binary."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", BUILD / "cargo"))
+    # From within its folder, so that the .cargo/config.toml of a crate holds.
+    run_tool("cargo", "build", "--release", "--locked", "--quiet", "--target-dir", target, cwd=HERE / folder)
+    return target / "release" / binary
+
+
+def installed(name: str) -> Path:
+    """Install a Python package and all it needs, by hash, into a folder of its own, and return that."""
+    folder, wanted = BUILD / "pip" / name, HERE / "peers" / name / "requirements.txt"
+    stamp = folder / "requirements.txt"
+    if not stamp.exists() or stamp.read_text() != wanted.read_text():
+        shutil.rmtree(folder, ignore_errors=True)
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-deps")
+        run_tool(*pip, "--require-hashes", "--target", folder, "--requirement", wanted)
+        shutil.copy(wanted, stamp)
+    return folder
+
+
+def cxx(name: str, *arguments: str) -> Path:
+    """Compile an adapter in C++ and return its binary."""
+    binary = BUILD / name
+    run_tool("g++", *CXX, "-o", binary, HERE / "peers" / name / "main.cpp", *arguments)
+    return binary
+
+
+def build_liquibook() -> list[str]:
+    """Return the command of the adapter over the headers in the PyPI package."""
+    return [str(cxx("liquibook", "-isystem", str(installed("liquibook") / "include" / "liquibook")))]
+
+
+def build_obook() -> list[str]:
+    """Return the command of the adapter over the shared library in the PyPI package."""
+    folder = installed("obook") / "obook"
+    return [str(cxx("obook", str(folder / "libobook.so"), f"-Wl,-rpath,{folder}"))]
+
+
+def build_fastlob() -> list[str]:
+    """Return the command of the adapter in Python."""
+    installed("fastlob")
+    return [sys.executable, str(HERE / "peers" / "fastlob" / "peer.py")]
+
+
+ENGINES: Final = (
+    Engine("exchange_core", "Rust", lambda: [str(cargo("core", "bench-core"))], resting_max=10_000_000),
+    Engine("matchcore", "Rust", lambda: [str(cargo("peers/matchcore", "peer-matchcore"))]),
+    Engine("orderbook-rs", "Rust", lambda: [str(cargo("peers/orderbook-rs", "peer-orderbook-rs"))], 200_000),
+    Engine("liquibook", "C++", build_liquibook, 100_000, 100_000),
+    # A collection at four times the live heap instead of two: the more favourable of what a user would set.
+    Engine("obook", "Go", build_obook, 200_000, environment=(("GOGC", "400"), ("GOMAXPROCS", "1"))),
+    Engine("fastlob", "Python", build_fastlob, 20_000, 10_000, (("PYTHONPATH", str(BUILD / "pip" / "fastlob")),)),
+)
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def lines(command: Iterable[str | Path], environment: Iterable[tuple[str, str]] = ()) -> list[Row]:
+    """Run a command that prints JSON, one object a line, and return the objects."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, env={**os.environ, **dict(environment)}, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return [{"failed": done.stderr.strip()[-200:] or f"exit {done.returncode}"}]
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    for word, value in (line.split() for line in done.stderr.splitlines() if line.startswith("call_ns ")):
+        rows[0][word] = int(value)
+    return rows
+
+
+class Bench:
+    """All that is measured in one go, on the flows in one folder."""
+
+    def __init__(self, messages: int, runs: int, seconds: int) -> None:
+        self.messages, self.runs, self.seconds = messages, runs, seconds
+        self.folder = BUILD / "flows"
+        self.maker = cargo("flow", "bench-flow")
+        self.commands: dict[str, list[str]] = {}
+        self.missing: dict[str, str] = {}
+
+    def build(self, engines: Iterable[Engine]) -> list[Engine]:
+        """Build engines and return those that could be."""
+        for engine in engines:
+            try:
+                self.commands[engine.name] = engine.build()
+            except BuildError as error:
+                self.missing[engine.name] = str(error)
+                print(f"{engine.name} is left out: {error}", file=sys.stderr)
+        return [engine for engine in engines if engine.name in self.commands]
+
+    def flow(self, name: str, messages: int) -> Path:
+        """Return the file of a flow, made if it is not there."""
+        path = self.folder / str(messages) / f"{name}.flow"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            run_tool(self.maker, path.parent, str(messages), str(SEED), name)
+        return path
+
+    def forget_flows(self) -> None:
+        """Remove the files of flows: those of the curve take gigabytes."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(self, engine: Engine, flow: str) -> Row:
+        """Return what an engine does on a flow, with its rates."""
+        path = self.flow(flow, min(self.messages, engine.messages))
+        command: list[str | Path] = [*self.commands[engine.name], path, str(self.runs), str(self.seconds)]
+        row = lines(command, engine.environment)[0]
+        return {"engine": engine.name, "flow": flow, **row, **rates(row)}
+
+    def own(self, *words: str | Path) -> list[Row]:
+        """Return what one of the core's own parts prints."""
+        return [{**row, **rates(row)} for row in lines([*self.commands["exchange_core"], *words])]
+
+
+def rates(row: Row) -> Row:
+    """Return messages per second and nanoseconds per message of the runs in a row."""
+    if not row.get("runs_ns") or "messages" not in row:
+        return {}
+    per_s = sorted(row["messages"] * 1_000_000_000 // ns for ns in row["runs_ns"])
+    median = int(statistics.median(per_s))
+    return {
+        "per_s_min": per_s[0],
+        "per_s_median": median,
+        "per_s_max": per_s[-1],
+        "ns_per_message": round(1_000_000_000 / median, 1),
+    }
+
+
+# --- printing -------------------------------------------------------------------------------------------------------
+
+
+def in_millions(row: Row) -> str:
+    """Return min, median and max in millions a second."""
+    if "failed" in row or "per_s_median" not in row:
+        return "failed"
+    low, mid, high = (row[f"per_s_{which}"] / 1e6 for which in ("min", "median", "max"))
+    digits = 1 if mid >= 10 else 3
+    return f"{mid:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def table(title: str, rows: list[Row], columns: list[str]) -> None:
+    """Print rows by flow, one column per engine; a star marks other trades than the flow's."""
+    print(f"\n{title}: million messages a second, median (min-max)")
+    print(f"{'flow':<16}" + "".join(f"{column:>24}" for column in columns))
+    for flow in dict.fromkeys(row["flow"] for row in rows):
+        cells = {
+            row["engine"]: in_millions(row) + ("" if row.get("agrees", True) else " *")
+            for row in rows
+            if row["flow"] == flow
+        }
+        print(f"{flow:<16}" + "".join(f"{cells.get(column, '-'):>24}" for column in columns), flush=True)
+
+
+def print_shard(rows: list[Row]) -> None:
+    """Print what the shard does."""
+    print(
+        "\nshard with funds, fees, nonces, events and hashes: million commands a second; ns per command of parts alone"
+    )
+    print(f"{'flow':<16}{'frame':<20}{'median (min-max)':>22}{'replay':>9}" + "".join(f"{part:>19}" for part in PARTS))
+    for row in rows:
+        if "failed" in row:
+            print(row["failed"])
+            continue
+        replay = row["replay_messages"] * 1_000 / row["replay_ns"]
+        parts = "".join(f"{row['parts_ns_per_command'][part]:>19.0f}" for part in PARTS)
+        print(f"{row['flow']:<16}{row['packing']:<20}{in_millions(row):>22}{replay:>9.2f}{parts}", flush=True)
+
+
+PARTS: Final = ("parse and digests", "input hash", "chain hash", "decode", "decode, encode")
+
+
+def plot(result: Row, folder: Path) -> None:
+    """Write the curve and the flows as SVG, where pygal is installed."""
+    try:
+        import pygal
+    except ImportError:
+        print("no plots: pygal is not installed", file=sys.stderr)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    style = pygal.style.CleanStyle(font_family="sans-serif")
+    about = result["machine"]
+    names = [engine["name"] for engine in result["engines"]]
+    bars = pygal.Bar(logarithmic=True, style=style, x_label_rotation=20, js=[], width=1000)
+    bars.title = f"Messages a second by flow, one thread; {about['cpu']}, {about['commit']}"
+    flows = list(dict.fromkeys(row["flow"] for row in result["flows"]))
+    bars.x_labels = flows
+    for name in names:
+        found = {row["flow"]: row.get("per_s_median") for row in result["flows"] if row["engine"] == name}
+        bars.add(name, [found.get(flow) for flow in flows])
+    bars.render_to_file(str(folder / "flows.svg"))
+    if result["curve"]:
+        curve = pygal.Line(logarithmic=True, style=style, js=[], width=1000)
+        curve.title = f"Messages a second by resting orders, one thread; {about['cpu']}, {about['commit']}"
+        curve.x_labels = [f"{resting:,}" for resting in CURVE]
+        for name in names:
+            found = {row["flow"]: row.get("per_s_median") for row in result["curve"] if row["engine"] == name}
+            curve.add(name, [found.get(f"curve-{resting}") for resting in CURVE])
+        curve.render_to_file(str(folder / "curve.svg"))
+    print(f"plots: {folder}")
+
+
+# --- what is run ----------------------------------------------------------------------------------------------------
+
+
+def short(bench: Bench, engines: list[Engine]) -> Row:
+    """Run what a change needs to be judged by."""
+    rows = [bench.run(engine, flow) for flow in ("quiet", "deep") for engine in engines]
+    rows += [bench.run(engine, flow) for flow in OWN_FLOWS for engine in engines if engine.name == "exchange_core"]
+    table("book alone", rows, [engine.name for engine in engines])
+    shard = bench.own("shard", bench.flow("quiet", bench.messages), "1")
+    print_shard(shard)
+    return {"flows": rows, "shard": shard, "curve": [], "latency": [], "memory": [], "restore": []}
+
+
+def whole(bench: Bench, engines: list[Engine], flows: Iterable[str]) -> Row:
+    """Run everything."""
+    columns = [engine.name for engine in engines]
+    rows: list[Row] = []
+    for flow in (*flows, *OWN_FLOWS):
+        wanted = [engine for engine in engines if flow not in OWN_FLOWS or engine.name == "exchange_core"]
+        rows += [bench.run(engine, flow) for engine in wanted]
+        print(f"{flow}: done", file=sys.stderr)
+    table("book alone", rows, columns)
+    curve = [
+        bench.run(engine, f"curve-{resting}")
+        for resting in CURVE
+        for engine in engines
+        if resting <= engine.resting_max
+    ]
+    table("book alone, by resting orders", curve, columns)
+    latency = [bench.own("latency", bench.flow(flow, bench.messages))[0] for flow in (*flows, *OWN_FLOWS)]
+    print("\nlatency of a message on the book alone, ns (time stamp counter between fences)")
+    print(f"{'flow':<16}" + "".join(f"{mark:>10}" for mark in MARKS))
+    for row in latency:
+        print(f"{row.get('latency', '?'):<16}" + "".join(f"{row.get(f'{mark}_ns', 0):>10,}" for mark in MARKS))
+    shard = [
+        row for flow in SHARD_FLOWS for row in bench.own("shard", bench.flow(flow, bench.messages), str(bench.runs))
+    ]
+    print_shard(shard)
+    memory = [row for part in ("memory-book", "memory-shard") for row in bench.own(part, "10000000")]
+    print("\nresident memory per resting order, growth since the first size")
+    for row in memory:
+        print(f"{row['memory']:<8}{row['resting']:>12,}{row['bytes_per_order']:>10.1f} bytes")
+    restore = bench.own("restore", "1000000")
+    for row in restore:
+        seconds = ", ".join(f"{ns / 1e9:.2f}" for ns in row["runs_ns"])
+        print(f"\nrestore of {row['resting']:,} resting orders in {row['markets']:,} markets: {seconds} s", end="")
+        print(f"; checkpoint of {row['checkpoint_bytes']:,} bytes written in {row['write_ns'] / 1e9:.2f} s")
+    return {"flows": rows, "curve": curve, "latency": latency, "shard": shard, "memory": memory, "restore": restore}
+
+
+MARKS: Final = ("p50", "p90", "p99", "p99_9", "p99_99", "max")
+
+
+def main() -> int:
+    """Build, measure, print; return 1 when the core failed or its trades are not the flow's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="less than a minute: two flows, two engines")
+    parser.add_argument("--messages", type=int, help=f"timed messages per flow (default: {MESSAGES:,})")
+    parser.add_argument("--runs", type=int, default=7, help="counted runs at most (default: 7)")
+    parser.add_argument("--seconds", type=int, default=20, help="start no further run after so long (default: 20)")
+    parser.add_argument("--engines", help="names, separated by commas (default: all)")
+    parser.add_argument("--flows", help="names, separated by commas (default: all)")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=BUILD / "bench-core.json")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", default=BUILD / "plots")
+    options = parser.parse_args()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    messages = options.messages or (SHORT_MESSAGES if options.short else MESSAGES)
+    runs, seconds = (3, 3) if options.short else (options.runs, options.seconds)
+    names = options.engines.split(",") if options.engines else [engine.name for engine in ENGINES]
+    if options.short and not options.engines:
+        names = ["exchange_core", "matchcore"]
+    about = {**machine(), "command": " ".join(["python", "-m", "loadtest.bench_core", *sys.argv[1:]])}
+    bench = Bench(messages, runs, seconds)
+    engines = bench.build([engine for engine in ENGINES if engine.name in names])
+    print(f"{about['cpu']}; commit {about['commit']}; {about['command']}")
+    print("one thread, processor time, flow parsed before the clock starts; * other trades than the flow's")
+    flows = options.flows.split(",") if options.flows else FLOWS
+    result = short(bench, engines) if options.short else whole(bench, engines, flows)
+    result = {
+        "machine": about,
+        "engines": [{"name": engine.name, "language": engine.language} for engine in engines],
+        "left_out": bench.missing,
+        **result,
+    }
+    bench.forget_flows()
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(result, indent=2) + "\n")
+    plot(result, options.plots)
+    ours = [row for row in (*result["flows"], *result["curve"]) if row["engine"] == "exchange_core"]
+    good = bool(ours) and all(row.get("agrees") for row in ours)
+    if not good:
+        print("the core failed, or its trades are not the flow's", file=sys.stderr)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
