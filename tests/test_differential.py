@@ -203,7 +203,7 @@ def test_planted_patches_fit_the_crate() -> None:
     """A patch that does not fit any more has to be made anew: each changes one place of the crate's sources."""
     assert len(planted.PATCHES) >= 20
     for patch in planted.PATCHES:
-        command = ["git", "apply", "--check", "--directory=src/exchange-core", str(patch)]
+        command = ["git", "apply", "--check", planted.CONTEXT, "--directory=src/exchange-core", str(patch)]
         subprocess.run(command, cwd=planted.ROOT, check=True)
 
 
