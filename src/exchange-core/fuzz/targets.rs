@@ -2,6 +2,8 @@
 //!
 //! The fuzzer calls these with what it makes up; `tests/corpora.rs` calls them with the seeds, without a fuzzer.
 
+use std::sync::OnceLock;
+
 use exchange_core::checkpoint::broken_in_shard;
 use exchange_core::hashing::{chain_hash, input_hash};
 use exchange_core::shard::Shard;
@@ -17,7 +19,7 @@ pub const GENESIS: &[u8] = include_bytes!("base/genesis");
 pub const BASE: &[u8] = include_bytes!("base/checkpoint");
 
 const ENTRIES_MAX: usize = 64;
-const COMMANDS_MAX: usize = 512;
+const COMMANDS_MAX: usize = 192;
 
 fn recoded<'a, M: Message<'a>>(data: &'a [u8]) {
     if let Ok(message) = M::decode(data) {
@@ -181,7 +183,8 @@ fn from_genesis() -> Shard {
 }
 
 fn from_base() -> Shard {
-    Shard::from_checkpoint(BASE).expect("the base is sound")
+    static LOADED: OnceLock<Shard> = OnceLock::new();
+    LOADED.get_or_init(|| Shard::from_checkpoint(BASE).expect("the base is sound")).clone()
 }
 
 fn put(out: &mut Vec<u8>, number: u8, mut value: u64) {
