@@ -2,7 +2,9 @@
 
 import json
 import random
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,8 @@ from tests.support.markets import ALICE, BOB, QUOTE, UNBANDED, funded_venue, lim
 from tests.test_reference_properties import Exchange, TradingShard
 
 core = pytest.importorskip("exchange_core", reason="the core is not built: make core")
+from exchange.marketdata.core_fold import CoreShardFold  # noqa: E402 - it needs the module
+from exchange.settlement.core_ledger import CoreLedger  # noqa: E402
 
 REFERENCE = engine_named("reference")
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "executions.json").read_text(encoding="utf-8"))["logs"]
@@ -716,3 +720,47 @@ def test_fold_that_stopped_goes_no_further() -> None:
     ours = core.ShardFold.from_genesis(genesis)
     assert ours.apply([frames[0], frames[2]]).stop[:2] == ("FRAME_GAP", 2)
     assert ours.apply([frames[1]]).stop is not None
+
+
+# --- what Python has to do ------------------------------------------------------------------------------------------
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many functions of Python run during some work."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_python_does_as_much_for_a_long_frame_as_for_a_short_one() -> None:
+    counted = []
+    for orders in (4, 400):
+        venue = funded_venue(REFERENCE, UNBANDED)
+        sell, buy = limit(Side.SELL, 1, 100, market=2), limit(Side.BUY, 1, 100, market=2)
+        venue.trade(ALICE, sell)
+        venue.enter(*(venue.batch((ALICE, BOB)[place % 2], (sell, buy)[place % 2]) for place in range(orders)))
+        *before, frame = venue.frames
+        ledger, fold = CoreLedger(venue.genesis), CoreShardFold.from_genesis(venue.genesis)
+        ledger.apply(before)
+        for data in before:
+            fold.apply(data)
+        fold.books[2].watched = True
+        applied: list[Applied] = []
+        after = chain_hash(frame)
+        counted.append(
+            (
+                calls_of(partial(ledger.fold_proven, [frame], after)),
+                calls_of(lambda: applied.append(fold.apply(frame))),  # noqa: B023 - it runs here
+            )
+        )
+        assert len(applied[0].frame.events) > orders
+    assert counted[0] == counted[1]

@@ -5,7 +5,10 @@
 use std::sync::OnceLock;
 
 use exchange_core::checkpoint::broken_in_shard;
+use exchange_core::fold::{Applied, ShardFold, Watch};
+use exchange_core::frames::{is_canonical, is_readable};
 use exchange_core::hashing::{chain_hash, input_hash};
+use exchange_core::ledger::{Ledger, Rows};
 use exchange_core::shard::Shard;
 use exchange_core::wire::messages::{
     AllocateFunds, CancelAllOrders, CancelOrder, Checkpoint, ExecutionFrame, Link, Operation, OrderFrame, PlaceOrder,
@@ -56,8 +59,25 @@ pub fn link(data: &[u8]) {
     recoded::<Link>(data);
 }
 
+/// A frame, and the same events as the next frame of the base and as the first one of the genesis.
 pub fn execution_frame(data: &[u8]) {
     recoded::<ExecutionFrame>(data);
+    assert_eq!(is_canonical(data), ExecutionFrame::decode(data).is_ok());
+    let Ok(frame) = ExecutionFrame::decode(data) else { return };
+    assert!(is_readable(data));
+    let next = |n, previous_hash, t_us| {
+        let mut out = Vec::new();
+        ExecutionFrame { n, previous_hash, t_us, rules: 1, ..frame.clone() }.encode(&mut out);
+        out
+    };
+    let mut fold = fold_of_base();
+    let hash = fold.chain_hash();
+    let _ = fold.apply(&[&next(fold.n() + 1, &hash, fold.t_us())], &mut Applied::default());
+    let ledger = Ledger::open(GENESIS, &Rows::default()).expect("the genesis is sound");
+    let first = next(1, &ledger.chain_hash(), 1);
+    if let Ok(strict) = ledger.fold(&[&first], None) {
+        assert_eq!(ledger.fold_proven(&[&first], chain_hash(&first)).expect("it was folded before"), strict);
+    }
 }
 
 pub fn state(data: &[u8]) {
@@ -86,7 +106,8 @@ pub fn checkpoint(data: &[u8]) {
 /// An even first byte: from the genesis on; an odd one: from the base.
 pub fn apply_frames(data: &[u8]) {
     let Some((&first, mut rest)) = data.split_first() else { return };
-    let mut shard = if first % 2 == 0 { from_genesis() } else { from_base() };
+    let (mut shard, mut fold) =
+        if first % 2 == 0 { (from_genesis(), fold_of_genesis()) } else { (from_base(), fold_of_base()) };
     let mut t_us = shard.t_us().max(1_700_000_000_000_000);
     for _ in 0..ENTRIES_MAX {
         let Some((head, tail)) = rest.split_first_chunk::<6>() else { break };
@@ -94,16 +115,17 @@ pub fn apply_frames(data: &[u8]) {
         let length = usize::from(u16::from_le_bytes([head[4], head[5]])).min(tail.len());
         let (frame, tail) = tail.split_at(length);
         rest = tail;
-        if !enter(&mut shard, t_us, frame) {
+        if !enter(&mut shard, &mut fold, t_us, frame) {
             return;
         }
     }
     check_state(&shard);
+    check_fold(&fold, &shard);
 }
 
 /// Bytes as commands: each a few numbers, most of them small, all of them possible.
 pub fn apply_commands(data: &[u8]) {
-    let mut shard = from_base();
+    let (mut shard, mut fold) = (from_base(), fold_of_base());
     let mut t_us = shard.t_us();
     let mut bytes = Bytes(data);
     let mut nonce = 1 << 32;
@@ -139,15 +161,16 @@ pub fn apply_commands(data: &[u8]) {
             SignedBatch { key_id: &[account as u8; 16], payload: &payload, signature: &[0; 64] }.encode(&mut signed);
             put_content(&mut frame, 6, &signed);
         }
-        if !enter(&mut shard, t_us, &frame) {
+        if !enter(&mut shard, &mut fold, t_us, &frame) {
             return;
         }
     }
     check_state(&shard);
+    check_fold(&fold, &shard);
 }
 
-/// Apply an entry; return whether the shard goes on.
-fn enter(shard: &mut Shard, t_us: u64, frame: &[u8]) -> bool {
+/// Apply an entry, and fold its answer; return whether the shard goes on.
+fn enter(shard: &mut Shard, fold: &mut ShardFold, t_us: u64, frame: &[u8]) -> bool {
     let (n, before, mut out) = (shard.position() + 1, shard.chain_hash(), Vec::new());
     if shard.apply(n, t_us, frame, &mut out).is_err() {
         assert!(out.is_empty() && shard.stopped().is_some());
@@ -156,6 +179,7 @@ fn enter(shard: &mut Shard, t_us: u64, frame: &[u8]) -> bool {
     let answer = check(shard, &out);
     assert!(answer.n == n && answer.t_us == t_us);
     assert!(*answer.previous_hash == before && *answer.input_hash == input_hash(n, t_us, frame));
+    fold.apply(&[&out], &mut Applied::default()).expect("an answer follows");
     true
 }
 
@@ -176,6 +200,36 @@ fn check_state(shard: &Shard) {
     assert_eq!(broken_in_shard(&decoded), None);
     let again = Shard::from_checkpoint(&shard.checkpoint()).expect("a checkpoint loads");
     assert!(again.state() == state, "a state is not the same once it was loaded");
+}
+
+/// Check that a fold says what its shard says.
+fn check_fold(fold: &ShardFold, shard: &Shard) {
+    assert_eq!((fold.n(), fold.chain_hash()), (shard.position(), shard.chain_hash()));
+    for market in fold.markets() {
+        let (bids, asks) = fold.depth(market, usize::MAX).expect("a market");
+        let [bids, asks] = [bids, asks]
+            .map(|side| side.iter().map(|level| (level.price_ticks, level.quantity_lots as u64)).collect::<Vec<_>>());
+        assert_eq!(shard.depth(market, usize::MAX), Some((bids, asks)));
+    }
+    for account in fold.accounts() {
+        let wide = |(asset, free, locked)| (asset, i128::from(free), i128::from(locked));
+        let units: Vec<(u32, i128, i128)> = shard.balances(account).into_iter().map(wide).collect();
+        assert_eq!(fold.balances(account), units, "account {account}");
+        let open: Vec<_> = fold.open_orders(account).map(|order| order.order_id).collect();
+        assert_eq!(shard.open_orders(account).iter().map(|order| order.order_id).collect::<Vec<_>>(), open);
+    }
+}
+
+fn fold_of_genesis() -> ShardFold {
+    ShardFold::from_genesis(GENESIS).expect("the genesis is sound")
+}
+
+fn fold_of_base() -> ShardFold {
+    let mut fold = ShardFold::from_checkpoint(BASE).expect("the base is sound");
+    for (market, watch) in [(1, Watch::EveryCommand), (2, Watch::EveryFrame)] {
+        assert!(fold.watch(market, watch));
+    }
+    fold
 }
 
 fn from_genesis() -> Shard {

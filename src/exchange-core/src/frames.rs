@@ -176,7 +176,7 @@ impl<'a> Events<'a> {
         }
         let (content, none) = prefixed(after_tag)?;
         let member = u32::try_from(tag >> 3).ok()?;
-        none.is_empty().then_some(RawEvent { member, content })
+        (member != 0 && none.is_empty()).then_some(RawEvent { member, content })
     }
 }
 

@@ -95,7 +95,7 @@ class LevelView(NamedTuple):
 
 
 class BookChange(NamedTuple):
-    """What a command, or a part of an entry that no command asked for, changed in a watched book.
+    """What a command, or a part of an entry that no command asked for, changed in a watched book; or a whole frame.
 
     `bids` and `asks` are the levels that are new, different or gone, each as it is after the change.
     """
@@ -117,6 +117,7 @@ class Book:
         settings: the market, with the state that it is in.
         bids, asks: levels by price, negated for bids, so that the best comes first; None until there was an order.
         watched: what changes is written down for readers.
+        every_command: of a watched book, command by command; else it may be written down once for a frame.
         changed_bids, changed_asks: prices whose level a command under way has changed, while the book is watched.
         seq_before: sequence number before that command; -1: it has not touched the book.
     """
@@ -128,6 +129,7 @@ class Book:
         "bids",
         "changed_asks",
         "changed_bids",
+        "every_command",
         "last_price_ticks",
         "maker_fee_ppm",
         "market",
@@ -151,6 +153,7 @@ class Book:
         self.tape = Tape(market_seq)
         self.bids = self.asks = None
         self.watched = False
+        self.every_command = False
         self.changed_bids: set[int] = set()
         self.changed_asks: set[int] = set()
         self.seq_before = -1

@@ -170,6 +170,7 @@ class BookFeed:
             book.watched = True
         if every_command:
             market.each.add(subscriber)
+            book.every_command = True
         else:
             market.merged.add(subscriber)
             subscriber.seqs[number] = book.market_seq
@@ -181,6 +182,7 @@ class BookFeed:
             return
         market.each.discard(subscriber)
         market.merged.discard(subscriber)
+        market.book.every_command = bool(market.each)
         if not market.merged:
             market.log.clear()
             market.deltas.clear()

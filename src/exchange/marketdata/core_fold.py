@@ -5,6 +5,7 @@ keeps in its own objects, books, tapes, orders and accounts, are windows here th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import exchange_core
@@ -24,8 +25,10 @@ from exchange.wire.messages import encode
 K = TypeVar("K")
 V = TypeVar("V")
 
-_EVERY_COMMAND = 2
+_NOT_WATCHED, _EVERY_FRAME, _EVERY_COMMAND = range(3)
 _TAPE_TRADES_MAX = 2_000
+# As LevelView._make, which is a call of Python for each level.
+_level_view = partial(tuple.__new__, LevelView)
 
 
 class CoreTape(Tape):
@@ -63,11 +66,11 @@ class CoreTape(Tape):
 class CoreBook(Book):
     """A market's book as the core keeps it."""
 
-    __slots__ = ("_core", "_watched")
+    __slots__ = ("_core", "_every_command", "_watched")
 
     def __init__(self, core: exchange_core.ShardFold, market: int) -> None:
         self._core = core
-        self._watched = False
+        self._watched = self._every_command = False
         self.market = market
         self.tape = CoreTape(core, market)
 
@@ -97,7 +100,21 @@ class CoreBook(Book):
     @watched.setter
     def watched(self, watched: bool) -> None:
         self._watched = watched
-        self._core.watch(self.market, _EVERY_COMMAND if watched else 0)
+        self._watch()
+
+    @property
+    def every_command(self) -> bool:
+        """Whether changes are written down command by command, or once for a frame."""
+        return self._every_command
+
+    @every_command.setter
+    def every_command(self, every_command: bool) -> None:
+        self._every_command = every_command
+        self._watch()
+
+    def _watch(self) -> None:
+        how = _EVERY_COMMAND if self._every_command else _EVERY_FRAME
+        self._core.watch(self.market, how if self._watched else _NOT_WATCHED)
 
     def level_at(self, side: int, price_ticks: int) -> LevelView:
         """Return the level of a price as it is now."""
@@ -106,7 +123,7 @@ class CoreBook(Book):
     def depth(self, side: int, levels_max: int | None = None) -> list[LevelView]:
         """Return the best levels of a side, best first; None: all."""
         bids, asks = self._core.depth(self.market, levels_max)
-        return list(map(LevelView._make, bids if side == BUY else asks))
+        return list(map(_level_view, bids if side == BUY else asks))
 
 
 class CoreOrder(Order):
@@ -345,6 +362,6 @@ def _change_of(row: tuple[int, int, int, int, int, Sequence[Any], Sequence[Any]]
         t_us,
         state,
         last_price_ticks,
-        tuple(map(LevelView._make, bids)),
-        tuple(map(LevelView._make, asks)),
+        tuple(map(_level_view, bids)),
+        tuple(map(_level_view, asks)),
     )

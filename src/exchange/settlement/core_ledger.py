@@ -5,6 +5,7 @@ Importing this needs the compiled module; `exchange.settlement.ledgers` looks wh
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import exchange_core
@@ -31,6 +32,11 @@ from exchange.wire.errors import UnknownFormatError
 from exchange.wire.messages import decode
 
 T = TypeVar("T")
+
+# As their classes' own _make, which is a call of Python for each row.
+_market_units = partial(tuple.__new__, MarketUnits)
+_link_answer = partial(tuple.__new__, LinkAnswer)
+_verdict = partial(tuple.__new__, BatchVerdict)
 
 
 @dataclass(slots=True)
@@ -151,11 +157,11 @@ def _draft_of(columns: exchange_core.LedgerDraft) -> CoreDraft:
         columns.t_us,
         columns.chain_hash,
         dict(zip(zip(kinds, holders, assets, strict=True), units, strict=True)),
-        dict(zip(markets, map(MarketUnits._make, zip(*moved, strict=True)), strict=True)),
+        dict(zip(markets, map(_market_units, zip(*moved, strict=True)), strict=True)),
         dict(zip(*columns.links_in, strict=True)),
         dict(zip(*columns.links_out, strict=True)),
         {row[:2]: _link_of(row) for row in columns.sent},
-        list(map(LinkAnswer._make, zip(*columns.answers, strict=True))),
+        list(map(_link_answer, zip(*columns.answers, strict=True))),
         list(map(WithdrawalChange._make, columns.withdrawals)),
         columns=columns,
     )
@@ -167,7 +173,7 @@ def _link_of(row: tuple[int, int, int, int, list[tuple[int, int, int]]]) -> Sent
 
 
 def _frames_of(columns: exchange_core.LedgerDraft) -> list[ReadFrame]:
-    verdicts = list(map(BatchVerdict._make, zip(*columns.verdicts, strict=True)))
+    verdicts = list(map(_verdict, zip(*columns.verdicts, strict=True)))
     found, start = [], 0
     for n, t_us, events, changes_markets, end in zip(*columns.frames, strict=True):
         found.append(ReadFrame(n, t_us, [], verdicts[start:end], changes_markets, events))

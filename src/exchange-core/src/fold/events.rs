@@ -91,23 +91,17 @@ impl ShardFold {
         }
         self.touch(event.account, event.account_seq)?;
         let book = self.number(event.market, event.market_seq)?;
-        let slot = if self.taker_named(event.order_id) {
-            let order = &mut self.orders[self.taker as usize];
-            let Some(open_lots) = order.open_lots.checked_sub(event.reduced_lots) else {
-                let detail = format!("order {} has {} lots open", order.order_id, order.open_lots);
-                return fail(Reason::OrderMismatch, detail);
-            };
-            order.open_lots = open_lots;
-            self.taker
+        let is_takers = self.taker_named(event.order_id);
+        let slot = if is_takers { self.taker } else { self.find(event.order_id, event.account, book)? };
+        let open_lots = self.orders[slot as usize].open_lots;
+        let left = i128::from(open_lots) - i128::from(event.reduced_lots);
+        if left != i128::from(event.open_lots) || left <= 0 {
+            return fail(Reason::OrderMismatch, format!("order {} has {left} lots open", event.order_id));
+        }
+        if is_takers {
+            self.orders[slot as usize].open_lots = event.open_lots;
         } else {
-            let slot = self.find(event.order_id, event.account, book)?;
             self.shrink(slot, event.reduced_lots)?;
-            slot
-        };
-        let order = &self.orders[slot as usize];
-        if order.open_lots != event.open_lots || order.open_lots == 0 {
-            let detail = format!("order {} has {} lots open", order.order_id, order.open_lots);
-            return fail(Reason::OrderMismatch, detail);
         }
         Ok(())
     }
