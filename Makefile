@@ -93,7 +93,7 @@ test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crate's format,
 	@cd $(CRATE) && $(CARGO) test --quiet --locked $(CARGO_TEST_ARGS)
 
 .PHONY: bench-core
-bench-core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure books and shards beside other engines (BENCH_ARGS)
+bench-core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure the core beside published engines (BENCH_ARGS="--short"; needs g++ and go)
 	@$(BIN)/python -m loadtest.bench_core $(BENCH_ARGS)
 
 .PHONY: bench-verify
@@ -121,10 +121,6 @@ fuzz: $(if $(CARGO),$(INSTALLED),core-missing) ## fuzz every decoder and apply, 
 	@cd $(CRATE) && for target in $(FUZZ_TARGETS); do \
 		$(CARGO) fuzz run $$target -- -max_total_time=$(SIZE) -max_len=4096 -print_final_stats=1 $(FUZZ_ARGS); \
 	done
-
-.PHONY: bench-core
-bench-core: $(INSTALLED) ## measure the Rust core beside published engines (BENCH_ARGS="--short"; needs cargo and g++)
-	@$(BIN)/python -m loadtest.bench_core $(BENCH_ARGS)
 
 .PHONY: gen
 gen: $(INSTALLED) ## regenerate gen/ from proto/
@@ -179,6 +175,7 @@ LOCK_FLAGS := --quiet --universal --generate-hashes --python-version 3.11 --cust
 .PHONY: clean
 clean: ## remove caches and build output, keep .venv
 	@rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(CRATE)/target $(CRATE)/ifma/target $(CRATE)/fuzz/target $(CRATE)/exchange_core.data loadtest/core/target
 	@find src tests tools gen $(wildcard loadtest) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: distclean

@@ -126,10 +126,10 @@ def build_fastlob() -> list[str]:
 ENGINES: Final = (
     Engine("exchange_core", "Rust", lambda: [str(cargo("core", "bench-core"))], resting_max=10_000_000),
     Engine("matchcore", "Rust", lambda: [str(cargo("peers/matchcore", "peer-matchcore"))]),
-    Engine("orderbook-rs", "Rust", lambda: [str(cargo("peers/orderbook-rs", "peer-orderbook-rs"))], 200_000),
+    Engine("orderbook-rs", "Rust", lambda: [str(cargo("peers/orderbook-rs", "peer-orderbook-rs"))], 200_000, 100_000),
     Engine("liquibook", "C++", build_liquibook, 100_000, 100_000),
     # A collection at four times the live heap instead of two: the more favourable of what a user would set.
-    Engine("obook", "Go", build_obook, 200_000, environment=(("GOGC", "400"), ("GOMAXPROCS", "1"))),
+    Engine("obook", "Go", build_obook, 200_000, 100_000, environment=(("GOGC", "400"), ("GOMAXPROCS", "1"))),
     Engine("fastlob", "Python", build_fastlob, 20_000, 10_000, (("PYTHONPATH", str(BUILD / "pip" / "fastlob")),)),
 )
 

@@ -165,8 +165,6 @@ def test_a_kind_that_never_occurred_is_named() -> None:
     assert "NEVER" in coverage.table(counts)
 
 
-
-
 # --- what else is compared, and what an entry may cost ----------------------------------------------------------------
 
 needs_core = pytest.mark.skipif(UNDER_TEST != "core", reason="needs the core: `make core` builds it, with cargo")
@@ -205,7 +203,7 @@ def test_planted_patches_fit_the_crate() -> None:
     """A patch that does not fit any more has to be made anew: each changes one place of the crate's sources."""
     assert len(planted.PATCHES) >= 20
     for patch in planted.PATCHES:
-        command = ["git", "apply", "--check", "--directory=src/exchange-core", str(patch)]
+        command = ["git", "apply", "--check", planted.CONTEXT, "--directory=src/exchange-core", str(patch)]
         subprocess.run(command, cwd=planted.ROOT, check=True)
 
 

@@ -19,7 +19,8 @@ from exchange.domain.frames import FORMAT, ExecutionFrame, OrderFrame
 from exchange.domain.operations import DefineShard, OperatorRole
 from exchange.domain.rejects import RejectReason
 from exchange.domain.signing import SignedKind, signed_bytes
-from exchange.engine import verifying
+from exchange.engine import reading, verifying
+from exchange.engine.reading import BatchHead
 from exchange.ingress import outcomes
 from exchange.ingress.door import (
     DETAIL_BYTES_MAX,
@@ -37,6 +38,7 @@ from exchange.ingress.sessions import CHALLENGE_MS, SESSION_MS_MAX, Sessions
 from exchange.local.control_venue import ControlVenue, KeyPair
 from exchange.reference import signing
 from exchange.reference.signing import public_key_of, sign, verify_at_the_door, verify_one
+from exchange.wire.errors import WireError
 from exchange.wire.messages import decode, encode
 
 ENVIRONMENT = "local"
@@ -341,6 +343,18 @@ def test_an_address_that_sends_too_much_is_told_when_to_come_again() -> None:
     assert desk.door.admit_address("10.0.0.2", 64, 0.0) is None
 
 
+@pytest.mark.parametrize("change", [b"", b"\x00", b"\x08\x01", b"\x32\x00"])
+def test_a_head_is_read_alike_by_core_and_reference(desk: Desk, change: bytes) -> None:
+    payload = desk.signed(*[CANCEL] * 3).payload + change
+    read = []
+    for head in (reading._head, reading._head_by_the_reference):
+        try:
+            read.append(str(head(payload)))
+        except WireError as error:
+            read.append(f"{error.reason} {error.field} {error.offset}")
+    assert read[0] == read[1]
+
+
 # --- signatures
 
 
@@ -542,7 +556,7 @@ def test_of_a_trade_with_another_account_its_side_is_left_out() -> None:
 
 def test_outcomes_are_written_as_the_protobuf_library_writes_them() -> None:
     frame = ScannedFrame(frame_of(BatchResult(1), ACCEPTED, SHORT, BatchResult(2, RejectReason.TOO_MANY_NONCES)))
-    batch = ReadBatch(bytes(16), b"x", bytes(64), Batch(5, 1, 1, 77, (CANCEL,)))
+    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1))
     for outcome in (
         outcomes.executed(frame, 1, 5),
         outcomes.executed(frame, 1, 5, repeated=True),
@@ -563,7 +577,7 @@ def test_outcomes_are_written_as_the_protobuf_library_writes_them() -> None:
 @pytest.mark.parametrize("reason", list(RejectReason))
 def test_a_batch_that_the_shard_refused_says_until_when_it_could_be_executed(reason: RejectReason) -> None:
     frame = ScannedFrame(frame_of(BatchResult(1, reason)))
-    batch = ReadBatch(bytes(16), b"x", bytes(64), Batch(5, 1, 1, 77, (CANCEL,)))
+    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1))
     outcome = outcome_pb2.BatchOutcome.FromString(outcomes.refused_by_shard(frame, 1, batch))
     assert outcome.state == outcome_pb2.SEND_STATE_REFUSED
     assert int(outcome.reject_reason) == reason
@@ -573,7 +587,7 @@ def test_a_batch_that_the_shard_refused_says_until_when_it_could_be_executed(rea
 
 def test_a_frame_that_was_refused_as_a_whole_says_that_it_was_malformed_on_its_way() -> None:
     frame = ScannedFrame(frame_of(domain_events.FrameRefused(RejectReason.MALFORMED)))
-    batch = ReadBatch(bytes(16), b"x", bytes(64), Batch(5, 1, 1, 77, (CANCEL,)))
+    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1))
     outcome = outcome_pb2.BatchOutcome.FromString(outcomes.refused_by_shard(frame, 3, batch))
     assert (int(outcome.reject_reason), outcome.executable_until_ms) == (RejectReason.MALFORMED, 77)
 

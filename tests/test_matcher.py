@@ -32,6 +32,7 @@ from exchange.domain.commands import Batch, Command, Side, SignedBatch
 from exchange.domain.markets import MarketState
 from exchange.domain.operations import OperatorRole, SetMarketState, SignedOperation
 from exchange.domain.signing import SignedKind, signed_bytes
+from exchange.engine.choice import DEFAULT_ENGINE
 from exchange.local.control_venue import KeyPair
 from exchange.matcher.entrance import Entrance
 from exchange.matcher.markets import MarketsError, describe, parse_markets, ranges, resolve, resolve_shard
@@ -147,7 +148,7 @@ def test_a_matcher_serves_its_shard_and_answers_operators(stage: Stage, start: C
     status = shard.status
     assert (status.executed.n, status.durable_n, status.orders_n) == (taken.n, taken.n, taken.n)
     assert (status.markets, status.accounts, status.open_orders, status.live_nonces) == (2, 2, 1, 2)
-    assert (status.engine, status.rules, status.rules_max, status.stopped) == ("reference", 1, 1, "")
+    assert (status.engine, status.rules, status.rules_max, status.stopped) == (DEFAULT_ENGINE, 1, 1, "")
     assert status.epoch > 0
     assert status.settings.max_validity_ms == 60_000
     assert len(shard.state_hash) == 32

@@ -30,6 +30,7 @@ __all__ = [
     "WhatIf",
     "WireError",
     "__version__",
+    "batch_head",
     "check",
     "key_refusal",
     "recode",
@@ -563,6 +564,13 @@ def recode(message: str, data: bytes) -> bytes:
     Raises:
         WireError: it is not the canonical encoding of any.
         ValueError: MESSAGES has no such name.
+    """
+
+def batch_head(payload: bytes) -> tuple[int, int, int, int, int]:
+    """Return account, shard, nonce, valid_until_ms and number of commands of an encoded Batch, all of it checked.
+
+    Raises:
+        WireError: it is not the canonical encoding of any.
     """
 
 def key_refusal(public_key: bytes) -> str | None:

@@ -9,6 +9,7 @@ from time import monotonic
 
 from exchange.engine.choice import ENGINES, engine_named
 from tests.differential import cases, coverage, run
+from tests.differential.episodes import BY_NAME
 from tests.differential.run import Found, Report
 
 SLICE_COMMANDS = 10_000
@@ -23,7 +24,7 @@ def main() -> int:
     parser.add_argument("--engine", default="core" if "core" in ENGINES else "reference", help="under test")
     parser.add_argument("--against", default="reference", help="the engine that says what is right")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--theme", choices=sorted(run.BY_NAME), help="episodes of this theme only")
+    parser.add_argument("--theme", choices=sorted(BY_NAME), help="episodes of this theme only")
     parser.add_argument("--no-floods", action="store_true", help="leave out the half minute of frames at their limits")
     parser.add_argument("--cases", type=Path, default=Path("build/differential"), help="folder for what differs")
     parser.add_argument("--replay", type=Path, help="compare over this case alone")
@@ -57,7 +58,9 @@ def main() -> int:
 
 def _run(args: argparse.Namespace, seed: int) -> Report:
     report = Report()
-    slices = [(seed + start, min(SLICE_COMMANDS, args.commands - start)) for start in range(0, args.commands, SLICE_COMMANDS)]
+    slices = [
+        (seed + start, min(SLICE_COMMANDS, args.commands - start)) for start in range(0, args.commands, SLICE_COMMANDS)
+    ]
     work = [] if args.no_floods or args.theme else [(seed, 0)]
     if args.processes == 1:
         for job in [*slices, *work]:
@@ -87,7 +90,7 @@ def _slice(seed: int, commands: int, engine: str, against: str, theme: str | Non
         for episode in run.seeds_from(seed):
             if report.commands >= commands:
                 break
-            run.run_episode(episode, run.BY_NAME[theme], left, right, report, commands - report.commands)
+            run.run_episode(episode, BY_NAME[theme], left, right, report, commands - report.commands)
     return report
 
 

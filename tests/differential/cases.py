@@ -13,9 +13,7 @@ from exchange.domain.commands import Batch, SignedBatch
 from exchange.domain.events import BatchResult, Event, LinkResult, OperationResult, OrderAccepted
 from exchange.domain.frames import OrderFrame
 from exchange.domain.operations import Link, Operation, OperatorRole, SignedLink, SignedOperation
-from exchange.domain.record import Record
 from exchange.domain.signing import SignedKind, signed_bytes
-from exchange.domain.state import Checkpoint
 from exchange.engine.port import EngineFactory, RawEntry
 from exchange.local.venue import operator_seed
 from exchange.reference.signing import sign
@@ -152,7 +150,7 @@ class _Replay:
         pair = self.pair
         self.steps.append(step)
         if step.loads:
-            pair.check_load(step.loads)
+            pair.check_load(step.loads, step.order_frame)
         if step.what_if:
             pair.check_what_if(step.what_if, step.what_if_us)
         if step.reload:
@@ -218,7 +216,7 @@ class Shrinker:
         return self._best or self.case
 
     def _read_log(self) -> list[_Part]:
-        """Return the steps in their parts, and learn from the left engine what was executed and how orders are named."""
+        """Return the steps in their parts; learn from the left engine what was executed and how orders are named."""
         parts = []
         log = _Replay(self.case, self.left, self.left)
         for place, step in enumerate(self.case.steps):

@@ -1,4 +1,4 @@
-"""The two codecs side by side: what one refuses, the other refuses for the same reason, in the same field, at the same byte.
+"""The two codecs side by side: what one refuses, the other refuses for the same reason, field and byte.
 
 Engines show little of it: a frame that is malformed is malformed, whatever is wrong with it.
 """

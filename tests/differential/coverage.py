@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from exchange.domain.commands import TimeInForce
 from exchange.domain.events import (
     ActionRejected,
     BatchResult,
@@ -20,7 +21,6 @@ from exchange.domain.events import (
     ReduceReason,
     RequestResult,
 )
-from exchange.domain.commands import TimeInForce
 from exchange.domain.rejects import RejectReason as R
 from exchange.domain.stops import StopReason
 

@@ -1,4 +1,4 @@
-"""Episodes: a shard from its genesis on, under a theme; the entries come one by one, each made from what was answered."""
+"""Episodes: a shard from its genesis on, under a theme; each entry is made from the answers to those before."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -246,7 +246,9 @@ def _some_entry(maker: Maker) -> Made:
     draw, world = maker.draw, maker.world
     # What stops everybody would make the rest of an episode dull.
     is_still = world.settings.open_orders_per_account_max < 100 or world.settings.live_nonces_per_key_max < 100
-    is_still |= any(world.markets[number].state != MarketState.OPEN for number in maker.numbers if number in world.markets)
+    is_still |= any(
+        world.markets[number].state != MarketState.OPEN for number in maker.numbers if number in world.markets
+    )
     if is_still and draw.one_in(9):
         return maker.made(maker.frame(operations=[maker.operation(MARKET, maker.all_well())]))
     kind = draw.weighted(maker.theme.entries)
@@ -417,7 +419,9 @@ def _stack(maker: Maker, count: int, levels: int) -> Iterator[Made]:
 def _exact(maker: Maker) -> Iterator[Made]:
     """Fill or kill what can just be met, and what cannot: as many orders as a command may meet, one less, one more."""
     draw, world = maker.draw, maker.world
-    asks = sorted((o for o in world.orders_in[maker.numbers[0]] if o.side == 2), key=lambda o: (o.price_ticks, o.order_id))
+    asks = sorted(
+        (o for o in world.orders_in[maker.numbers[0]] if o.side == 2), key=lambda o: (o.price_ticks, o.order_id)
+    )
     for orders in _shuffled(draw, [1_020, 1_021, 1_022]):
         lots = sum(order.open_lots for order in asks[:orders])
         if lots:
@@ -450,16 +454,13 @@ def _shallow(maker: Maker) -> Iterator[Made]:
     for _ in range(60):
         if there:
             order = there[draw.below(len(there))]
-            commands.append(
-                draw.pick(
-                    [
-                        CancelOrder(order.order_id),
-                        ReduceOrder(order.order_id, 0, 1),
-                        ReplaceOrder(order.order_id, 0, 100 + draw.below(4), 0),
-                        ReplaceOrder(order.order_id, 0, 0, order.open_lots + order.filled_lots + 1),
-                    ]
-                )
-            )
+            changes: list[Command] = [
+                CancelOrder(order.order_id),
+                ReduceOrder(order.order_id, 0, 1),
+                ReplaceOrder(order.order_id, 0, 100 + draw.below(4), 0),
+                ReplaceOrder(order.order_id, 0, 0, order.open_lots + order.filled_lots + 1),
+            ]
+            commands.append(draw.pick(changes))
     if commands:
         yield _one(maker, 1, *commands)
 
@@ -514,7 +515,7 @@ def _floods(maker: Maker) -> Iterator[Made]:
     """Yield what fills frames, timers and link digests to their limits, and frames beyond LIMITS. Seconds each."""
     world, market = maker.world, maker.numbers[0]
     yield from _frames_at_their_limits(maker)
-    # One link more than digests are kept of; of the first only the number is known then, so another body is no conflict.
+    # One link more than digests are kept of: of the first only the number is known then, another body is no conflict.
     for start in range(0, LINK_DIGESTS_MAX + 1, FRAME_LINKS_MAX):
         count = min(FRAME_LINKS_MAX, LINK_DIGESTS_MAX + 1 - start)
         yield maker.made(
@@ -555,7 +556,9 @@ def _frames_at_their_limits(maker: Maker) -> Iterator[Made]:
     yield maker.made(maker.frame([*batches, maker.batch(1, [CancelAllOrders()])]), FRAME_COMMANDS_MAX + 1)
     yield maker.made(head + sized(9, bytes(FRAME_BYTES_MAX)).data)
     for length in (65_536, 65_537):
-        yield maker.made(head + sized(6, sized(1, bytes(16)).data + sized(2, b"\1" * length).data + sized(3, bytes(64)).data).data)
+        yield maker.made(
+            head + sized(6, sized(1, bytes(16)).data + sized(2, b"\1" * length).data + sized(3, bytes(64)).data).data
+        )
     for length in (262_144, 262_145):
         yield maker.made(head + sized(8, sized(1, b"\1" * length).data + sized(2, bytes(64)).data).data)
     yield maker.made(maker.frame(operations=[maker.operation(TREASURY, [RaiseControlFloor(1)])]))

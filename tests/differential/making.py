@@ -315,19 +315,18 @@ class Maker:
         """Return a command for shard 0."""
         draw = self.draw
         registration = RegisterKey(SignedRegistration(draw.data(3), bytes(64)))
-        return draw.pick(
-            [
-                AllocateFunds(1, draw.edge(), 2),
-                RequestWithdrawal(1, draw.edge(), draw.pick(["", "x", "Konto π", "z" * 128])),
-                registration,
-                RevokeKey(draw.data(16)),
-                OpenAccount(draw.edge()),
-            ]
-        )
+        commands: list[Command] = [
+            AllocateFunds(1, draw.edge(), 2),
+            RequestWithdrawal(1, draw.edge(), draw.pick(["", "x", "Konto π", "z" * 128])),
+            registration,
+            RevokeKey(draw.data(16)),
+            OpenAccount(draw.edge()),
+        ]
+        return draw.pick(commands)
 
     def spoiled(self, record: R) -> R:
         """Return a record with another number in one of its fields: one that may stand there on the wire."""
-        numbers = [spec for spec in _numbers_of(type(record).__name__)]
+        numbers = _numbers_of(type(record).__name__)
         if not numbers:
             return record
         spec = self.draw.pick(numbers)
@@ -525,12 +524,14 @@ class Maker:
         draw = self.draw
         if draw.one_in(12):
             role = draw.pick(tuple(OperatorRole))
+        action: OperatorAction
         if role == MARKET:
             action = self._market_action()
         elif role == TREASURY:
             action = self._treasury_action()
         else:
-            action = draw.pick([RaiseRules(draw.below(2)), RaiseRules(1), self._rotation(), self._rotation()])
+            raised = RaiseRules(draw.below(2))
+            action = self._rotation() if draw.below(2) else raised
         return self.spoiled(action) if draw.one_in(20) and not isinstance(action, RaiseRules) else action
 
     def _rotation(self) -> RotateOperatorKey:
@@ -562,7 +563,7 @@ class Maker:
                 )
             )
         if kind == 17:
-            return draw.pick([DefineAsset(Asset(9, "XYZ", 2)), DefineShard(2, "two")])
+            return DefineAsset(Asset(9, "XYZ", 2)) if draw.below(2) else DefineShard(2, "two")
         return self._rotation() if draw.one_in(4) else SetMarketState(self._market(), MarketState.OPEN)
 
     def _treasury_action(self) -> OperatorAction:
@@ -575,16 +576,15 @@ class Maker:
             return RaiseControlFloor(max(0, most - draw.below(2)))
         if kind == 9:
             return self._rotation()
-        return draw.pick(
-            [
-                Deposit(1, 1, draw.edge(), AllocationPolicy.NONE),
-                CloseWithdrawal(1, True),
-                PayOutFees(1, 1, 5),
-                OpenAccount(1),
-                RevokeKey(draw.data(16)),
-                RegisterKey(SignedRegistration(b"x", bytes(64))),
-            ]
-        )
+        others: list[OperatorAction] = [
+            Deposit(1, 1, draw.edge(), AllocationPolicy.NONE),
+            CloseWithdrawal(1, True),
+            PayOutFees(1, 1, 5),
+            OpenAccount(1),
+            RevokeKey(draw.data(16)),
+            RegisterKey(SignedRegistration(b"x", bytes(64))),
+        ]
+        return draw.pick(others)
 
     def redefined(self, market: Market) -> Market:
         """Return a market with other settings, some of which it may not have."""
@@ -631,8 +631,8 @@ class Maker:
         if draw.one_in(4):
             return []
         rows = [(1, draw.pick([1, 1, 2, 5]))]
-        for start in (max(2, middle - 2), middle + 1, middle + 40)[: draw.below(4)]:
-            rows.append((start, draw.pick([1, 2, 3, 5, 10])))
+        starts = (max(2, middle - 2), middle + 1, middle + 40)[: draw.below(4)]
+        rows += [(start, draw.pick([1, 2, 3, 5, 10])) for start in starts]
         if draw.one_in(4):
             wrong = draw.below(5)
             if wrong == 0:

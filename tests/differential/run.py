@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from time import monotonic
+from typing import Final
 
 import msgspec
 
@@ -23,9 +24,12 @@ from tests.differential.episodes import BY_NAME, FLOODS, LIMITS, THEMES, entries
 from tests.differential.making import Made, Maker, Theme
 from tests.differential.pair import Difference, Pair, Stopped
 
-EPISODE_COMMANDS = 1_500
+EPISODE_COMMANDS: Final = 1_500
 """Commands of an episode: so few that books stay small and a difference is found near its cause."""
-LIMITS_ONE_IN = 30
+LIMITS_ONE_IN: Final = 30
+"""Episodes of which one is about limits; they are long."""
+SCRIPTED_ENTRIES: Final = 60
+"""Entries that such an episode has at least."""
 
 
 @dataclass
@@ -122,22 +126,18 @@ class _Episode:
         self.pair = Pair(left, right, self.world.genesis)
         self.report = report
         self.steps: list[Step] = []
+        self._last: object = None
 
     def run(self, commands: int) -> None:
         """Feed entries until there were so many commands, and all that the theme wants to be there was."""
         most = self.report.commands + commands
-        entries = 0
-        for made in entries_of(self.world, self.theme, self.draw):
+        for number, made in enumerate(entries_of(self.world, self.theme, self.draw), 1):
             going_on = self._enter(made)
-            entries += 1
-            scripted = self.theme in (LIMITS, FLOODS) and entries < self._scripted
+            scripted = self.theme in (LIMITS, FLOODS) and number < SCRIPTED_ENTRIES
             if not going_on or (self.report.commands >= most and not scripted):
                 break
         if not isinstance(self._last, Stopped):
             self.pair.check_state()
-
-    _scripted = 60
-    _last: object = None
 
     def _enter(self, made: Made) -> bool:
         """Execute an entry; return whether the episode goes on."""
@@ -147,10 +147,10 @@ class _Episode:
         self.steps.append(step)
         before = b""
         if step.loads:
-            pair.check_load(step.loads)
+            pair.check_load(step.loads, step.order_frame)
         if step.what_if:
-            count_what_if = pair.check_what_if(step.what_if, step.what_if_us)
-            self.report.kinds["what_if"] += not isinstance(count_what_if, Stopped)
+            what_if = pair.check_what_if(step.what_if, step.what_if_us)
+            self.report.kinds["what_if"] += not isinstance(what_if, Stopped)
         if step.reload:
             pair.reload(step.reload)
         if step.restores:

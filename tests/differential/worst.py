@@ -1,7 +1,7 @@
 """The most that one entry can ask of an engine, within LIMITS: how long each takes, and what memory it adds.
 
-`python -m tests.differential.worst` prints the table for one engine. What an entry may cost is bounded by ENTRY_WORK_MAX
-and the size of a frame; each of these comes as near to a bound as one entry can.
+`python -m tests.differential.worst` prints the table for one engine. What an entry may cost is bounded by
+ENTRY_WORK_MAX and the size of a frame; each of these comes as near to a bound as one entry can.
 """
 
 import argparse
@@ -95,9 +95,7 @@ class _Shard:
         return SignedBatch(account.to_bytes(16, "big"), payload, UNSIGNED)
 
     def batches(self, account: int, commands: Sequence[Command]) -> tuple[SignedBatch, ...]:
-        return tuple(
-            self.batch(account, commands[start : start + 1_024]) for start in range(0, len(commands), 1_024)
-        )
+        return tuple(self.batch(account, commands[start : start + 1_024]) for start in range(0, len(commands), 1_024))
 
     def operation(self, actions: Sequence[Any]) -> SignedOperation:
         self.sequence += 1
@@ -144,7 +142,9 @@ def _fill_or_kill(shard: _Shard) -> None:
     shard.open(1, [1, 2])
     shard.rest(1, [_order(1, 2, 100 + place) for place in range(1_200)])
     orders = [_order(1, 1, 5_000, 2**20, TimeInForce.FOK)] * 16_384
-    shard.enter("16,384 fill-or-kill orders that 1,021 makers do not fill", shard.frame(batches=shard.batches(2, orders)))
+    shard.enter(
+        "16,384 fill-or-kill orders that 1,021 makers do not fill", shard.frame(batches=shard.batches(2, orders))
+    )
 
 
 def _takers(shard: _Shard) -> None:

@@ -3,10 +3,19 @@
 //! A frame of 512 placed orders in one batch, and one of 64 batches of one placed order each. Decoding is what an entry
 //! costs but for its digests: the frame, every payload, every command into one vector. Encoding writes both again.
 
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use exchange_core::wire::messages::{OrderFrame, PlaceOrder, SignedBatch, Trade};
+use exchange_core::checkpoint::{broken_in_shard, read_shard_checkpoint, write_checkpoint};
+use exchange_core::hashing::state_hash;
+use exchange_core::units::name_of;
+use exchange_core::wire::messages::{
+    AccountState, Balance, BookState, Genesis, Market, OperatorKey, OrderFrame, PlaceOrder, RestingOrder, ShardCore,
+    ShardSettings, ShardState, SignedBatch, Trade,
+};
 use exchange_core::wire::{BatchHead, Body, Command, Message, Sink, decode_batch};
 
 /// Times each round is measured; the least of them counts.
@@ -47,6 +56,131 @@ fn main() {
         length = black_box(body.as_slice()).len();
     });
     println!("Trade, {length} bytes: encode into a body {event:.1} ns");
+    checkpoint();
+}
+
+/// Print how long a checkpoint with 1,000,000 resting orders takes to be read, and in which of its steps.
+fn checkpoint() {
+    let genesis = genesis();
+    let state = ShardState::decode(&genesis).expect("the state is canonical");
+    let state = with_orders(state, 1_000, 20_000, 1_000);
+    let begin = Instant::now();
+    let encoded = state.to_bytes();
+    let encode_ms = begin.elapsed().as_secs_f64() * 1e3;
+    let data = write_checkpoint(&encoded);
+    let mut least = [f64::INFINITY; 4];
+    for _ in 0..7 {
+        let steps: [&mut dyn FnMut(); 4] = [
+            &mut || assert_ne!(state_hash(black_box(&encoded)), [0; 32]),
+            &mut || drop(black_box(ShardState::decode(black_box(&encoded)).unwrap())),
+            &mut || assert_eq!(broken_in_shard(black_box(&state)), None),
+            &mut || drop(black_box(read_shard_checkpoint(black_box(&data)).unwrap())),
+        ];
+        for (least, step) in least.iter_mut().zip(steps) {
+            let begin = Instant::now();
+            step();
+            *least = least.min(begin.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let [hash, decode, check, whole] = least;
+    println!(
+        "checkpoint of 1,000,000 orders, {} MB: read {whole:.0} ms (hash {hash:.0}, decode {decode:.0}, check {check:.0}); \
+         encode {encode_ms:.0} ms",
+        data.len() / 1_000_000
+    );
+}
+
+/// Return the state of a shard with no markets.
+fn genesis() -> Vec<u8> {
+    let operator = |role| OperatorKey { role, public_key: &[1; 32], last_sequence: 0, last_digest: &[] };
+    let settings = ShardSettings {
+        max_validity_ms: 60_000,
+        live_nonces_per_key_max: 65_536,
+        open_orders_per_account_max: 100_000,
+    };
+    let genesis = Genesis {
+        format: 1,
+        environment: "bench",
+        shard: 1,
+        rules: 1,
+        settings,
+        operators: (1..=3).map(operator).collect(),
+    };
+    let core = ShardCore {
+        operators: genesis.operators.clone(),
+        genesis,
+        n: 10,
+        t_us: 1,
+        chain_hash: &[2; 32],
+        rules: 1,
+        settings,
+        control_floor: 0,
+        nonces: Vec::new(),
+        links_in: Vec::new(),
+        links_out: Vec::new(),
+    };
+    ShardState {
+        format: 1,
+        core,
+        last_order: 0,
+        last_trade: 0,
+        last_cancel_all: 0,
+        last_timer: 0,
+        books: Vec::new(),
+        accounts: Vec::new(),
+        fees: Vec::new(),
+        timers: Vec::new(),
+        pending: Vec::new(),
+    }
+    .to_bytes()
+}
+
+/// Return the state with so many markets and accounts, and so many orders in each market.
+fn with_orders(mut state: ShardState<'_>, markets: u32, accounts: u64, per_market: u64) -> ShardState<'_> {
+    let mut locked = BTreeMap::new();
+    let mut counts = vec![0; accounts as usize + 1];
+    for market in 1..=markets {
+        let mut sides = [Vec::new(), Vec::new()];
+        for place in 0..per_market {
+            state.last_order += 1;
+            let is_ask = place >= per_market / 2;
+            let account = 1 + state.last_order * 7_919 % accounts;
+            let open_lots = 1 + state.last_order % 90;
+            let price_ticks = if is_ask { 100_000 + place } else { 100_000 - place - 1 };
+            let units = if is_ask { open_lots } else { open_lots * price_ticks };
+            *locked.entry((account, 1 + u32::from(!is_ask))).or_insert(0) += units;
+            counts[account as usize] += 1;
+            sides[usize::from(is_ask)].push(RestingOrder {
+                order_id: 1 << 52 | state.last_order,
+                client_order_id: state.last_order,
+                account,
+                price_ticks,
+                open_lots,
+                self_trade_prevention: 1,
+                ..Default::default()
+            });
+        }
+        let [bids, asks] = sides;
+        let market = Market {
+            market,
+            shard: 1,
+            symbol: "BTC-USD",
+            base_asset: 1,
+            quote_asset: 2,
+            base_units_per_lot: 1,
+            quote_units_per_tick_lot: 1,
+            state: 1,
+            ..Default::default()
+        };
+        state.books.push(BookState { market, market_seq: 1 + per_market, last_price_ticks: 0, bids, asks });
+    }
+    for account in 1..=accounts {
+        let of_account = locked.range((account, 0)..(account + 1, 0));
+        let balances = of_account.map(|(&(_, asset), &locked_units)| Balance { asset, free_units: 5, locked_units });
+        let account_seq = 1 + counts[account as usize];
+        state.accounts.push(AccountState { account, account_seq, balances: balances.collect() });
+    }
+    state
 }
 
 /// Return the least nanoseconds of a call.
@@ -82,7 +216,7 @@ fn encode(frame: &OrderFrame<'_>, heads: &[BatchHead], commands: &[Command], out
     let batches = frame.batches.iter().zip(ends).map(|(signed, end)| {
         let payload = &payloads[start..end];
         start = end;
-        SignedBatch { payload, ..signed.clone() }
+        SignedBatch { payload, ..*signed }
     });
     let batches = batches.collect();
     OrderFrame { batches, links: Vec::new(), operations: Vec::new(), requests: Vec::new(), ..*frame }.encode(out);
@@ -121,12 +255,12 @@ fn trade() -> Trade {
     Trade {
         market: 12,
         market_seq: 123_456,
-        trade_id: 1 << 52 | 345_678,
+        trade_id: name_of(1, 345_678),
         price_ticks: 101_000,
         quantity_lots: 25,
         taker_side: 1,
-        maker_order_id: 1 << 52 | 567_890,
-        taker_order_id: 1 << 52 | 678_901,
+        maker_order_id: name_of(1, 567_890),
+        taker_order_id: name_of(1, 678_901),
         maker_account: 1_234,
         maker_account_seq: 45_678,
         taker_account: 2_345,

@@ -1,7 +1,7 @@
 """Writes what the fuzzer starts from: `base/` and `seeds/`, out of tests/vectors.
 
-They are committed, so that `tests/corpora.rs` needs no Python; `--unpack` makes of `seeds/` the folders in `corpus/` that
-the fuzzer takes. A file of seeds is each seed's length in 4 bytes, lowest first, and the seed.
+They are committed, so that `tests/corpora.rs` needs no Python; `--unpack` makes of `seeds/` the folders in `corpus/`
+that the fuzzer takes. A file of seeds is each seed's length in 4 bytes, lowest first, and the seed.
 """
 
 import hashlib

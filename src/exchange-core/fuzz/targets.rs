@@ -2,6 +2,8 @@
 //!
 //! The fuzzer calls these with what it makes up; `tests/corpora.rs` calls them with the seeds, without a fuzzer.
 
+use std::sync::OnceLock;
+
 use exchange_core::checkpoint::broken_in_shard;
 use exchange_core::fold::{Applied, ShardFold, Watch};
 use exchange_core::frames::{is_canonical, is_readable};
@@ -20,7 +22,7 @@ pub const GENESIS: &[u8] = include_bytes!("base/genesis");
 pub const BASE: &[u8] = include_bytes!("base/checkpoint");
 
 const ENTRIES_MAX: usize = 64;
-const COMMANDS_MAX: usize = 512;
+const COMMANDS_MAX: usize = 192;
 
 fn recoded<'a, M: Message<'a>>(data: &'a [u8]) {
     if let Ok(message) = M::decode(data) {
@@ -235,7 +237,8 @@ fn from_genesis() -> Shard {
 }
 
 fn from_base() -> Shard {
-    Shard::from_checkpoint(BASE).expect("the base is sound")
+    static LOADED: OnceLock<Shard> = OnceLock::new();
+    LOADED.get_or_init(|| Shard::from_checkpoint(BASE).expect("the base is sound")).clone()
 }
 
 fn put(out: &mut Vec<u8>, number: u8, mut value: u64) {

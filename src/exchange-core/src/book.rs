@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::ladder::{Half, Node, Pool};
+use crate::ladder::{Half, Pool};
 
 /// Side of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl OrderBook {
 
     /// Yield price and quantity of the levels of a side, best first.
     pub fn levels(&self, side: Side) -> impl Iterator<Item = (i64, u64)> + '_ {
-        self.half(side).best_first().map(move |level| {
+        self.pool.best_first(self.half(side)).map(move |level| {
             let level = self.pool.level(level);
             (side.key(level.key()), level.lots())
         })
@@ -208,7 +208,7 @@ impl OrderBook {
     #[inline]
     pub fn cancel(&mut self, id: u64, sink: &mut impl Sink) {
         match self.take(id) {
-            Some((_, _, node)) => sink.cancelled(id, node.open()),
+            Some(open) => sink.cancelled(id, open),
             None => sink.rejected(id, Reject::UnknownOrder),
         }
     }
@@ -281,7 +281,7 @@ impl OrderBook {
 
     fn fillable(&self, side: Side, price: i64, quantity: u64) -> bool {
         let mut missing = quantity;
-        for level in self.half(side.opposite()).best_first() {
+        for level in self.pool.best_first(self.half(side.opposite())) {
             let level = self.pool.level(level);
             if level.key() < Self::limit(side, price) {
                 return false;
@@ -345,14 +345,13 @@ impl OrderBook {
         self.by_id.find(hash, |&slot| self.pool.node(slot).value.id == id).copied()
     }
 
+    /// Take an order out and return what was open of it.
     #[inline]
-    fn take(&mut self, id: u64) -> Option<(Side, i64, Node<Named>)> {
+    fn take(&mut self, id: u64) -> Option<u64> {
         let pool = &self.pool;
         let entry = self.by_id.find_entry(self.hasher.hash_one(id), |&slot| pool.node(slot).value.id == id).ok()?;
         let (slot, _) = entry.remove();
-        let level = *self.pool.level_of(slot);
-        let (half, side) =
-            if level.tag() == BUY_TAG { (&mut self.bids, Side::Buy) } else { (&mut self.asks, Side::Sell) };
-        Some((side, level.key(), self.pool.remove(half, slot)))
+        let half = if self.pool.level_of(slot).tag() == BUY_TAG { &mut self.bids } else { &mut self.asks };
+        Some(self.pool.remove(half, slot).open())
     }
 }

@@ -8,7 +8,7 @@
 pub const NONE: u32 = u32::MAX;
 
 /// Levels in a chunk before it is split. Chosen by `bench-core`: 64 and 256 were slower on deep books.
-const CHUNK_LEVELS_MAX: usize = 128;
+const CHUNK_LEN_MAX: usize = 128;
 
 /// An order in its place, and what its owner keeps with it.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub struct Level {
     lots: u64,
     head: u32,
     tail: u32,
-    orders: u32,
+    page: u32,
     tag: u32,
 }
 
@@ -65,17 +65,58 @@ impl Level {
     }
 }
 
+/// Ticks that a page has levels for, as a power of two: their slots fill a cache line.
+const PAGE_SHIFT: u32 = 4;
+const PAGE_TICKS: usize = 1 << PAGE_SHIFT;
+
+/// The levels of neighbouring keys, by the low bits of the key; NONE where there is none. In a free page, the first is
+/// the next free page.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    key: i64,
-    level: u32,
+#[repr(align(64))]
+struct Page([u32; PAGE_TICKS]);
+
+impl Page {
+    const EMPTY: Self = Self([NONE; PAGE_TICKS]);
+
+    /// Return a bit for every level that there is.
+    #[inline]
+    fn used(&self) -> u32 {
+        self.0.iter().enumerate().fold(0, |used, (place, &level)| used | u32::from(level != NONE) << place)
+    }
+
+    /// Return the highest level of those that have a bit.
+    #[inline]
+    fn highest(&self, used: u32) -> Option<u32> {
+        used.checked_ilog2().map(|place| self.0[place as usize % PAGE_TICKS])
+    }
 }
 
-/// One side of a book: its levels in chunks, ascending by key; the best level is the last of the last chunk.
+#[inline]
+fn page_key(key: i64) -> i64 {
+    key >> PAGE_SHIFT
+}
+
+#[inline]
+fn place_in_page(key: i64) -> usize {
+    usize::from(key.to_le_bytes()[0]) % PAGE_TICKS
+}
+
+/// Marks an entry that leads to a level, the only one of its page's keys, and not to a page.
+const LONE: u32 = 1 << 31;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Key of the page.
+    key: i64,
+    /// The page, or the only level that it would have.
+    to: u32,
+}
+
+/// One side of a book: its pages of levels in chunks, ascending by key; the best level is the highest of the last page.
 ///
-/// Memory follows the number of levels, never their distance. A level is found by a binary search or two; new levels
-/// near the best price, which is where most are made, move few others. The last chunk is kept apart: a small book has
-/// no other, and is found with two steps less.
+/// Memory follows the number of levels, never their distance: levels that stand close together share a page, so that a
+/// search is over few, and one that stands alone has none. The last chunk is kept apart: a small book has no other, and
+/// is found with two steps less.
 #[derive(Clone, Debug)]
 pub struct Half {
     last: Vec<Entry>,
@@ -85,7 +126,7 @@ pub struct Half {
     firsts: Vec<i64>,
 }
 
-/// Where a level stands, or would: a lower chunk or the last one, and the place in it.
+/// Where a page stands, or would: a lower chunk or the last one, and the place in it.
 type Place = (Option<usize>, usize);
 
 impl Default for Half {
@@ -101,20 +142,28 @@ impl Half {
         Self { last: Vec::new(), best: NONE, lower: Vec::new(), firsts: Vec::new() }
     }
 
-    /// Return the number of levels.
-    #[must_use]
-    pub fn levels(&self) -> usize {
-        self.lower.iter().map(Vec::len).sum::<usize>() + self.last.len()
-    }
-
-    /// Return the level of a key, or where one would stand.
+    /// Return where the page of a key stands, or would.
     #[inline]
-    fn find(&self, key: i64) -> Result<u32, Place> {
+    fn find(&self, key: i64) -> Result<Place, Place> {
+        let key = page_key(key);
         let (at, chunk) = self.chunk_of(key);
         let place = chunk.partition_point(|entry| entry.key < key);
-        match chunk.get(place) {
-            Some(entry) if entry.key == key => Ok(entry.level),
-            _ => Err((at, place)),
+        if chunk.get(place).is_some_and(|entry| entry.key == key) { Ok((at, place)) } else { Err((at, place)) }
+    }
+
+    #[inline]
+    fn to_mut(&mut self, (at, place): Place) -> &mut u32 {
+        match at {
+            None => &mut self.last[place].to,
+            Some(at) => &mut self.lower[at][place].to,
+        }
+    }
+
+    #[inline]
+    fn to(&self, (at, place): Place) -> u32 {
+        match at {
+            None => self.last[place].to,
+            Some(at) => self.lower[at][place].to,
         }
     }
 
@@ -130,20 +179,19 @@ impl Half {
     fn insert(&mut self, (at, place): Place, entry: Entry) {
         match at {
             None => {
-                if self.last.len() == CHUNK_LEVELS_MAX {
+                if self.last.len() == CHUNK_LEN_MAX {
                     return self.split_last(place, entry);
                 }
                 self.last.insert(place, entry);
-                self.find_best();
             }
             Some(at) => {
                 let (mut at, mut place) = (at, place);
-                if self.lower[at].len() == CHUNK_LEVELS_MAX {
-                    let upper = self.lower[at].split_off(CHUNK_LEVELS_MAX / 2);
+                if self.lower[at].len() == CHUNK_LEN_MAX {
+                    let upper = self.lower[at].split_off(CHUNK_LEN_MAX / 2);
                     self.firsts.insert(at + 1, upper[0].key);
                     self.lower.insert(at + 1, upper);
-                    if place > CHUNK_LEVELS_MAX / 2 {
-                        (at, place) = (at + 1, place - CHUNK_LEVELS_MAX / 2);
+                    if place > CHUNK_LEN_MAX / 2 {
+                        (at, place) = (at + 1, place - CHUNK_LEN_MAX / 2);
                     }
                 }
                 self.lower[at].insert(place, entry);
@@ -154,7 +202,7 @@ impl Half {
 
     #[cold]
     fn split_last(&mut self, place: usize, entry: Entry) {
-        let upper = self.last.split_off(CHUNK_LEVELS_MAX / 2);
+        let upper = self.last.split_off(CHUNK_LEN_MAX / 2);
         let mut lower = std::mem::replace(&mut self.last, upper);
         if place > lower.len() {
             let place = place - lower.len();
@@ -164,10 +212,11 @@ impl Half {
         }
         self.firsts.push(lower[0].key);
         self.lower.push(lower);
-        self.find_best();
     }
 
+    /// Take the entry of a key away.
     fn delete(&mut self, key: i64) {
+        let key = page_key(key);
         let (at, chunk) = self.chunk_of(key);
         let place = chunk.partition_point(|entry| entry.key < key);
         debug_assert_eq!(chunk[place].key, key);
@@ -188,9 +237,9 @@ impl Half {
         }
     }
 
-    /// Take the best level away.
+    /// Take the last entry away.
     #[inline]
-    fn delete_best(&mut self) {
+    fn delete_last(&mut self) {
         self.last.pop();
         self.refill_last();
     }
@@ -204,18 +253,12 @@ impl Half {
             self.firsts.pop();
             self.last = chunk;
         }
-        self.find_best();
     }
 
-    #[inline]
-    fn find_best(&mut self) {
-        self.best = self.last.last().map_or(NONE, |entry| entry.level);
-    }
-
-    /// Yield the slots of the levels, best first.
-    pub fn best_first(&self) -> impl Iterator<Item = u32> + '_ {
+    /// Yield what the entries lead to, best first.
+    fn best_first(&self) -> impl Iterator<Item = u32> + '_ {
         let chunks = std::iter::once(&self.last).chain(self.lower.iter().rev());
-        chunks.flat_map(|chunk| chunk.iter().rev().map(|entry| entry.level))
+        chunks.flat_map(|chunk| chunk.iter().rev().map(|entry| entry.to))
     }
 }
 
@@ -227,11 +270,21 @@ pub struct Pool<T> {
     live: usize,
     levels: Vec<Level>,
     free_level: u32,
+    pages: Vec<Page>,
+    free_page: u32,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { nodes: Vec::new(), free_node: NONE, live: 0, levels: Vec::new(), free_level: NONE }
+        Self {
+            nodes: Vec::new(),
+            free_node: NONE,
+            live: 0,
+            levels: Vec::new(),
+            free_level: NONE,
+            pages: Vec::new(),
+            free_page: NONE,
+        }
     }
 }
 
@@ -274,7 +327,7 @@ impl<T: Copy> Pool<T> {
         &self.levels[self.nodes[slot as usize].level as usize]
     }
 
-    /// Return a level by the slot that `Half::best_first` yields.
+    /// Return a level by the slot that `best_first` yields.
     #[inline]
     #[must_use]
     pub fn level(&self, level: u32) -> &Level {
@@ -298,7 +351,10 @@ impl<T: Copy> Pool<T> {
     /// Return what is open at one key of a side, in lots.
     #[must_use]
     pub fn lots_at(&self, half: &Half, key: i64) -> u64 {
-        half.find(key).map_or(0, |level| self.levels[level as usize].lots)
+        half.find(key).map_or(0, |place| match self.level_at(half.to(place), key) {
+            NONE => 0,
+            level => self.levels[level as usize].lots,
+        })
     }
 
     /// Put an order behind all others of its key; `tag` is kept with a level that this makes. Return its slot.
@@ -327,7 +383,6 @@ impl<T: Copy> Pool<T> {
         };
         let there = &mut self.levels[level as usize];
         there.lots = there.lots.wrapping_add(open);
-        there.orders += 1;
         there.tail = slot;
         if tail == NONE {
             there.head = slot;
@@ -338,23 +393,109 @@ impl<T: Copy> Pool<T> {
         slot
     }
 
+    /// Return the level of a key among those that an entry leads to; NONE: there is none.
+    #[inline]
+    fn level_at(&self, to: u32, key: i64) -> u32 {
+        if to & LONE == 0 {
+            self.pages[to as usize].0[place_in_page(key)]
+        } else if self.levels[(to & !LONE) as usize].key == key {
+            to & !LONE
+        } else {
+            NONE
+        }
+    }
+
     fn find_or_make(&mut self, half: &mut Half, key: i64, tag: u32) -> u32 {
         let place = match half.find(key) {
-            Ok(level) => return level,
-            Err(place) => place,
+            Ok(place) => place,
+            Err(place) => {
+                let level = self.make_level(half, key, NONE, tag);
+                half.insert(place, Entry { key: page_key(key), to: level | LONE });
+                return level;
+            }
         };
-        let made = Level { key, lots: 0, head: NONE, tail: NONE, orders: 0, tag };
+        let to = half.to(place);
+        match self.level_at(to, key) {
+            NONE if to & LONE == 0 => self.make_level(half, key, to, tag),
+            NONE => {
+                let page = self.make_page(to & !LONE);
+                *half.to_mut(place) = page;
+                self.make_level(half, key, page, tag)
+            }
+            level => level,
+        }
+    }
+
+    /// Return a page for a level that was alone.
+    fn make_page(&mut self, lone: u32) -> u32 {
+        let page = if self.free_page == NONE {
+            self.pages.push(Page::EMPTY);
+            u32::try_from(self.pages.len() - 1).expect("fewer pages than levels")
+        } else {
+            let page = self.free_page;
+            self.free_page = self.pages[page as usize].0[0];
+            self.pages[page as usize] = Page::EMPTY;
+            page
+        };
+        let level = &mut self.levels[lone as usize];
+        level.page = page;
+        self.pages[page as usize].0[place_in_page(level.key)] = lone;
+        page
+    }
+
+    fn make_level(&mut self, half: &mut Half, key: i64, page: u32, tag: u32) -> u32 {
+        let made = Level { key, lots: 0, head: NONE, tail: NONE, page, tag };
         let level = if self.free_level == NONE {
             self.levels.push(made);
-            u32::try_from(self.levels.len() - 1).expect("fewer than 2^32 levels")
+            u32::try_from(self.levels.len() - 1).ok().filter(|level| level & LONE == 0).expect("fewer than 2^31 levels")
         } else {
             let level = self.free_level;
             self.free_level = self.levels[level as usize].head;
             self.levels[level as usize] = made;
             level
         };
-        half.insert(place, Entry { key, level });
+        if page != NONE {
+            self.pages[page as usize].0[place_in_page(key)] = level;
+        }
+        if half.best == NONE || self.levels[half.best as usize].key < key {
+            half.best = level;
+        }
         level
+    }
+
+    /// Take a level away that has no orders any more.
+    #[inline]
+    fn delete_level(&mut self, half: &mut Half, level: u32) {
+        let there = &mut self.levels[level as usize];
+        let (key, page) = (there.key, there.page);
+        there.head = self.free_level;
+        self.free_level = level;
+        let is_best = half.best == level;
+        if page != NONE {
+            let levels = &mut self.pages[page as usize];
+            levels.0[place_in_page(key)] = NONE;
+            if let Some(next) = levels.highest(levels.used()) {
+                // The best level is the highest of the last page: the next one stands in the same page, if any does.
+                if is_best {
+                    half.best = next;
+                }
+                return;
+            }
+            levels.0[0] = self.free_page;
+            self.free_page = page;
+        }
+        if is_best {
+            half.delete_last();
+            half.best = half.last.last().map_or(NONE, |entry| match entry.to & LONE {
+                0 => {
+                    let page = &self.pages[entry.to as usize];
+                    page.highest(page.used()).unwrap_or(NONE)
+                }
+                _ => entry.to & !LONE,
+            });
+        } else {
+            half.delete(key);
+        }
     }
 
     /// Take an order out of the side that it stands in and return it; its slot is free for another.
@@ -363,15 +504,8 @@ impl<T: Copy> Pool<T> {
         let node = self.nodes[slot as usize];
         let level = &mut self.levels[node.level as usize];
         level.lots = level.lots.wrapping_sub(node.open);
-        level.orders -= 1;
-        if level.orders == 0 {
-            level.head = self.free_level;
-            self.free_level = node.level;
-            if half.best == node.level {
-                half.delete_best();
-            } else {
-                half.delete(level.key);
-            }
+        if node.prev == NONE && node.next == NONE {
+            self.delete_level(half, node.level);
         } else {
             if node.prev == NONE {
                 level.head = node.next;
@@ -408,9 +542,22 @@ impl<T: Copy> Pool<T> {
         (next != NONE).then_some(next)
     }
 
+    /// Yield the slots of the levels of a side, best first.
+    pub fn best_first<'a>(&'a self, half: &'a Half) -> impl Iterator<Item = u32> + 'a {
+        half.best_first().flat_map(move |to| {
+            let mut levels = Page::EMPTY.0;
+            if to & LONE == 0 {
+                levels = self.pages[to as usize].0;
+            } else {
+                levels[0] = to & !LONE;
+            }
+            levels.into_iter().rev().filter(|&level| level != NONE)
+        })
+    }
+
     /// Yield the orders of a side in the order in which they trade.
     pub fn orders<'a>(&'a self, half: &'a Half) -> impl Iterator<Item = u32> + 'a {
-        half.best_first().flat_map(move |level| {
+        self.best_first(half).flat_map(move |level| {
             std::iter::successors(Some(self.levels[level as usize].head), move |slot| self.next_at_level(*slot))
         })
     }
@@ -418,6 +565,6 @@ impl<T: Copy> Pool<T> {
     /// Return how many orders a side has.
     #[must_use]
     pub fn count(&self, half: &Half) -> u64 {
-        half.best_first().map(|level| u64::from(self.levels[level as usize].orders)).sum()
+        self.orders(half).count() as u64
     }
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::needless_pass_by_value)]
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -388,6 +389,19 @@ fn check(py: Python<'_>, message: &str, data: &[u8]) -> PyResult<()> {
     recode(py, message, data).map(drop)
 }
 
+/// Return what a batch says of itself, without its commands. So short a work does not give the GIL up.
+#[pyfunction]
+fn batch_head(payload: &[u8]) -> PyResult<(u64, u32, u64, u64, u32)> {
+    thread_local! {
+        static COMMANDS: RefCell<Vec<wire::Command>> = const { RefCell::new(Vec::new()) };
+    }
+    let head = COMMANDS.with_borrow_mut(|commands| {
+        commands.clear();
+        wire::decode_batch(payload, commands)
+    })?;
+    Ok((head.account, head.shard, head.nonce, head.valid_until_ms, head.len))
+}
+
 #[pyfunction]
 fn key_refusal(py: Python<'_>, public_key: &[u8]) -> PyResult<Option<&'static str>> {
     Ok(released(py, || verify::key_refusal(public_key))?.map(verify::KeyRefusal::name))
@@ -505,6 +519,7 @@ fn exchange_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Verifier>()?;
     module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(recode, module)?)?;
+    module.add_function(wrap_pyfunction!(batch_head, module)?)?;
     module.add_function(wrap_pyfunction!(key_refusal, module)?)?;
     module.add_function(wrap_pyfunction!(signature_refusal, module)?)?;
     module.add_function(wrap_pyfunction!(verify_batch, module)?)?;

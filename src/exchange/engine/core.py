@@ -146,6 +146,14 @@ def _made(make: Callable[[bytes], exchange_core.Shard], data: bytes, refused: ty
             raise refused(*error.args) from None
 
 
+def batch_head(payload: bytes) -> tuple[int, int, int, int, int]:
+    """Return what `exchange.engine.reading.read_head` does, as a tuple."""
+    try:
+        return exchange_core.batch_head(payload)
+    except exchange_core.WireError as error:
+        raise _wire_error(error) from None
+
+
 @contextmanager
 def errors_of_the_project() -> Iterator[None]:
     """Raise what the module raises as what the port documents."""
@@ -157,5 +165,9 @@ def errors_of_the_project() -> Iterator[None]:
     except exchange_core.UnknownFormat as error:
         raise UnknownFormatError(*error.args) from None
     except exchange_core.WireError as error:
-        reason, field, offset, detail = error.args
-        raise WireError(WireReason(reason), field, offset, detail) from None
+        raise _wire_error(error) from None
+
+
+def _wire_error(error: exchange_core.WireError) -> WireError:
+    reason, field, offset, detail = error.args
+    return WireError(WireReason(reason), field, offset, detail)

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple, Protocol
 from clob.v1 import door_reason_pb2 as reasons
 from exchange.config.environment import Environment
 from exchange.control.view import ControlView
-from exchange.domain.commands import Batch
 from exchange.domain.limits import (
     BATCH_BYTES_MAX,
     BATCH_COMMANDS_MAX,
@@ -23,12 +22,12 @@ from exchange.domain.limits import (
     SIGNATURE_BYTES,
 )
 from exchange.domain.signing import SignedKind, check_environment
+from exchange.engine.reading import BatchHead, read_head
 from exchange.engine.verifying import make_verifier
 from exchange.ingress.rates import TokenBuckets
 from exchange.ingress.settings import IngressSettings
 from exchange.serving import errors
 from exchange.wire.errors import WireError, WireReason
-from exchange.wire.messages import decode
 
 DETAIL_BYTES_MAX: Final = 512
 SKEW_MS_MAX: Final = 500
@@ -88,15 +87,11 @@ class ReadBatch:
 
     __slots__ = ("account", "commands", "key_id", "nonce", "payload", "shard", "signature", "valid_until_ms", "verdict")
 
-    def __init__(self, key_id: bytes, payload: bytes, signature: bytes, batch: Batch) -> None:
+    def __init__(self, key_id: bytes, payload: bytes, signature: bytes, head: BatchHead) -> None:
         self.key_id = key_id
         self.payload = payload
         self.signature = signature
-        self.account = batch.account
-        self.shard = batch.shard
-        self.nonce = batch.nonce
-        self.valid_until_ms = batch.valid_until_ms
-        self.commands = len(batch.commands)
+        self.account, self.shard, self.nonce, self.valid_until_ms, self.commands = head
         self.verdict: tuple[bytes, bool] | None = None
 
     def as_frame_field(self) -> bytes:
@@ -137,14 +132,14 @@ def read_batch(key_id: bytes, payload: bytes, signature: bytes) -> ReadBatch | R
             f"signature at byte {at} of the signed batch: {len(signature)} bytes, it has {SIGNATURE_BYTES}"
         )
     try:
-        batch = decode(Batch, payload)
+        head = read_head(payload)
     except WireError as error:
         if error.reason is WireReason.LENGTH and error.field == "commands":
             return _batch_size(
                 f"{error.detail}; commands of a batch are 1 to {BATCH_COMMANDS_MAX}; split it and sign again"
             )
         return _malformed(f"payload: {error}")
-    return ReadBatch(key_id, payload, signature, batch)
+    return ReadBatch(key_id, payload, signature, head)
 
 
 class Door:

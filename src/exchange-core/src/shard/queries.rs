@@ -182,7 +182,7 @@ impl Shard {
     pub fn depth(&self, market: u32, levels_max: usize) -> Option<(Vec<(u64, u64)>, Vec<(u64, u64)>)> {
         let book = &self.floor.books[self.floor.book_of(market)? as usize];
         let side = |side: Side| {
-            let levels = book.half(side).best_first().take(levels_max);
+            let levels = self.floor.pool.best_first(book.half(side)).take(levels_max);
             levels
                 .map(|level| {
                     let level = self.floor.pool.level(level);

@@ -121,12 +121,12 @@ impl<'a> Reader<'a> {
 
     /// Return how many elements of a list to make room for, the first of which has been read since `before`.
     ///
-    /// No more than 64, whatever the bytes announce: what a list takes grows with what is there.
+    /// No more than 4,096, whatever the bytes announce: what a list takes grows with what is there.
     #[inline]
     #[must_use]
     pub fn expected_since(&self, before: &Self) -> usize {
         let first = self.at.saturating_sub(before.at).max(1);
-        1 + (self.end.saturating_sub(self.at) / first).min(63)
+        1 + (self.end.saturating_sub(self.at) / first).min(4_095)
     }
 
     /// Go into the message that stands here behind its length; return where the outer one ends, for `leave`.

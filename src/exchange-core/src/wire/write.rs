@@ -181,7 +181,7 @@ fn put_long_length(out: &mut Vec<u8>, start: usize, length: usize) {
 /// A message on the stack: room for every event that holds no string and no market.
 ///
 /// What does not fit is left out; `is_whole` then says so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Body {
     bytes: [u8; BODY_BYTES + SLACK_BYTES],
     length: usize,

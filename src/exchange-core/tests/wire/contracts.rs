@@ -98,5 +98,7 @@ fn a_message_that_needs_something_has_to_be_there() {
             }
         }
     }
-    CODECS.iter().for_each(|codec| check(codec.spec));
+    for codec in CODECS {
+        check(codec.spec);
+    }
 }

@@ -6,7 +6,7 @@ use exchange_core::wire::{Command, decode_batch};
 use crate::messages::{CODECS, Codec, codec_of};
 use crate::vectors::bytes_of_executions;
 
-/// SplitMix64: every run tries the same.
+/// `SplitMix64`: every run tries the same.
 struct Random(u64);
 
 impl Random {
@@ -38,10 +38,10 @@ impl Random {
 
 fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number > 0x7f {
-        out.push((number & 0x7f) as u8 | 0x80);
+        out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.push(number.to_le_bytes()[0]);
 }
 
 fn put_content(out: &mut Vec<u8>, field: &Field, content: &[u8]) {
@@ -85,13 +85,13 @@ fn canonical(spec: &Spec, random: &mut Random) -> Vec<u8> {
                 }
             }
             Kind::Messages(inner) => {
-                for _ in 0..1 + random.below(3) {
+                for _ in 0..=random.below(3) {
                     let content = canonical(inner, random);
                     put_content(&mut out, field, &content);
                 }
             }
             Kind::ManyBytes => {
-                for _ in 0..1 + random.below(3) {
+                for _ in 0..=random.below(3) {
                     let content: Vec<u8> = (0..random.below(34)).map(|_| random.byte()).collect();
                     put_content(&mut out, field, &content);
                 }
