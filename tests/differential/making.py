@@ -572,8 +572,8 @@ class Maker:
         if kind < 5:
             return SweepFees(draw.pick([*self.assets, 99]))
         if kind < 9:
-            most = draw.edge(2**64 - 2) if draw.one_in(60) else world.control_floor + draw.below(3)
-            return RaiseControlFloor(max(0, most - draw.below(2)))
+            position = draw.edge() if draw.one_in(60) else world.control_floor + draw.below(4) - 1
+            return RaiseControlFloor(max(0, min(position, 2**64 - 1)))
         if kind == 9:
             return self._rotation()
         others: list[OperatorAction] = [
