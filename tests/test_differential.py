@@ -180,7 +180,9 @@ def test_codecs_refuse_the_same_bytes_for_the_same_reason(is_new: bool) -> None:
     counts = codec.compare(
         Draw(seed), exchange_core.MESSAGES, exchange_core.recode, exchange_core.WireError, CODEC_STRINGS
     )
-    assert set(counts) == {"sound", *(reason.name for reason in WireReason)}
+    reasons = {"sound", *(reason.name for reason in WireReason)}
+    # A reason may be too rare for some seeds.
+    assert reasons >= set(counts) if is_new else reasons == set(counts)
 
 
 @needs_core

@@ -183,6 +183,10 @@ class Maker:
         if there and draw.one_in(3):
             order = there[draw.below(len(there))]
             price = order.price_ticks + (towards if order.side != side and draw.one_in(3) else 0)
+        elif settings.tick_table and draw.one_in(10):
+            price = draw.pick(settings.tick_table).from_price_ticks + draw.below(3) - 1
+        elif settings.lot_table and draw.one_in(10):
+            price = draw.pick(settings.lot_table).from_price_ticks + draw.below(3) - 1
         elif self.theme.spread and draw.below(40):
             step = max(1, _multiple(settings, middle))
             price = middle + towards * step * draw.below(self.theme.spread)
@@ -351,6 +355,7 @@ class Maker:
         if valid_until_ms is None:
             most = min(world.settings.max_validity_ms, 8_000)
             valid_until_ms = world.now_us // 1000 + 1 + self.draw.below(max(1, most - 1))
+        world.expiries_ms.append(valid_until_ms)
         payload = encode(Batch(account, world.shard, nonce, min(valid_until_ms, TIME_US_MAX), tuple(commands)))
         return SignedBatch(key_id, payload, bytes(64))
 
@@ -572,8 +577,8 @@ class Maker:
         if kind < 5:
             return SweepFees(draw.pick([*self.assets, 99]))
         if kind < 9:
-            most = draw.edge(2**64 - 2) if draw.one_in(60) else world.control_floor + draw.below(3)
-            return RaiseControlFloor(max(0, most - draw.below(2)))
+            position = draw.edge() if draw.one_in(60) else world.control_floor + draw.below(4) - 1
+            return RaiseControlFloor(max(0, min(position, 2**64 - 1)))
         if kind == 9:
             return self._rotation()
         others: list[OperatorAction] = [

@@ -169,7 +169,7 @@ class Pair:
         self.same(f"book of market {market}", lambda engine: engine.book(market, LEVELS_MAX))
 
     def _check_account(self, account: int) -> None:
-        self.same(f"balances of account {account}", lambda engine: _balances(engine, account))
+        self.same(f"balances of account {account}", lambda engine: engine.balances(account))
         self.same(f"open_orders of account {account}", lambda engine: engine.open_orders(account))
 
     def check_what_if(self, batches: Sequence[bytes], t_us: int) -> tuple[Event, ...] | Stopped:
@@ -261,11 +261,6 @@ class _Counted:
             engine: Engine = getattr(pair, side)
             if engine.events_written != written:
                 setattr(pair, side, cls(engine, written - engine.events_written))
-
-
-def _balances(engine: Engine, account: int) -> dict[int, tuple[int, int]]:
-    """Return what an account has; an asset of which nothing is left may be listed or not, as a load forgets it."""
-    return {asset: units for asset, units in engine.balances(account).items() if any(units)}
 
 
 def _frame_difference(entry: RawEntry, left: bytes, right: bytes | Stopped) -> Difference:

@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--commands", type=int, default=COMMANDS_MAX, help="after which a bug counts as not found")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "planted", help="where the copies are built")
+    parser.add_argument("--built", action="store_true", help="take the modules that an earlier run has built")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -54,14 +55,15 @@ def main() -> int:
         return 0
     chosen = [path for path in PATCHES if not args.names or any(name in path.stem for name in args.names)]
     print("| planted bug | found after | in | by |\n|---|---:|---:|---|", flush=True)
-    found = [_plant(path, args.folder, args.seed, args.commands) for path in chosen]
+    found = [_plant(path, args) for path in chosen]
     print(f"{sum(found)} of {len(found)} found")
     return 0 if all(found) else 1
 
 
-def _plant(patch: Path, folder: Path, seed: int, commands: int) -> bool:
+def _plant(patch: Path, args: argparse.Namespace) -> bool:
     """Plant a bug, print what became of it as a row of a table in Markdown, and return whether it was found."""
-    result = Planted(patch.stem, **run_child(build(folder, patch), seed, commands))
+    module = args.folder / "modules" / patch.stem if args.built else build(args.folder, patch)
+    result = Planted(patch.stem, **run_child(module, args.seed, args.commands))
     after = f"{result.commands:,} commands" if result.found else "NOT FOUND"
     print(f"| {result.name} | {after} | {result.seconds:.1f} s | {result.difference} |", flush=True)
     return result.found

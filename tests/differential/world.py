@@ -90,6 +90,7 @@ class World:
         seeds, sequences: what each role signs with now, and the last sequence number that it used.
         link_sequences: of the last link that was applied, by sending shard.
         timers: deadlines that were set, some of them gone.
+        expiries_ms: when batches expire that were sent last.
     """
 
     def __init__(self, shard: int, settings: ShardSettings) -> None:
@@ -112,6 +113,7 @@ class World:
         self.sequences = dict.fromkeys(OperatorRole, 0)
         self.link_sequences: dict[int, int] = {}
         self.timers: deque[int] = deque(maxlen=64)
+        self.expiries_ms: deque[int] = deque(maxlen=16)
         self.nonces: dict[bytes, int] = {}
         self._by_key = {public_key_of(seed): seed for seed in (*self.seeds.values(), *spare_seeds())}
 

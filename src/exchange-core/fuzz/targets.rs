@@ -2,6 +2,8 @@
 //!
 //! The fuzzer calls these with what it makes up; `tests/corpora.rs` calls them with the seeds, without a fuzzer.
 
+#![allow(clippy::cast_possible_truncation, clippy::decimal_bitwise_operands)]
+
 use std::sync::OnceLock;
 
 use exchange_core::checkpoint::broken_in_shard;
@@ -83,10 +85,8 @@ pub fn execution_frame(data: &[u8]) {
 pub fn state(data: &[u8]) {
     recoded::<ShardState>(data);
     recoded::<Checkpoint>(data);
-    if let Ok(state) = ShardState::decode(data) {
-        if broken_in_shard(&state).is_none() {
-            checkpoint(&exchange_core::checkpoint::write_checkpoint(data));
-        }
+    if ShardState::decode(data).is_ok_and(|state| broken_in_shard(&state).is_none()) {
+        checkpoint(&exchange_core::checkpoint::write_checkpoint(data));
     }
 }
 
@@ -364,7 +364,7 @@ impl Bytes<'_> {
                 CancelAllOrders { market: self.market() & 3, side: u32::from(self.byte() % 4) }.encode(&mut body);
                 5
             }
-            _ if self.byte() % 4 > 0 => {
+            _ if !self.byte().is_multiple_of(4) => {
                 ReleaseFunds { asset: self.market(), amount_units: self.number(1) }.encode(&mut body);
                 6
             }

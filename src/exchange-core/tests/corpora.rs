@@ -1,5 +1,7 @@
 //! Every fuzz target over its seeds, without a fuzzer, and over each seed with bytes changed, left out and added.
 
+#![allow(clippy::cast_possible_truncation)]
+
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
@@ -17,7 +19,7 @@ fn seeds(mut packed: &[u8]) -> Vec<&[u8]> {
     found
 }
 
-/// A step of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators").
+/// A step of `SplitMix64` (Steele, Lea, Flood, "Fast splittable pseudorandom number generators").
 fn next(state: &mut u64) -> usize {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
