@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from exchange.domain.commands import OrderType, PlaceOrder, Side
 from exchange.domain.frames import OrderFrame
 from exchange.domain.markets import LotRule, Market, TickRule
@@ -64,10 +66,20 @@ def unpack() -> None:
 
 def _base() -> Iterator[tuple[str, bytes]]:
     venue = Venue(ReferenceFactory(), environment=ENVIRONMENT, signed=False)
-    plain = {"shard": 1, "quote_asset": 2, "base_units_per_lot": 10, "quote_units_per_tick_lot": 1, "state": 1}
+    plain = Market(
+        market=1,
+        shard=1,
+        symbol="BTC-USD",
+        base_asset=1,
+        quote_asset=2,
+        base_units_per_lot=10,
+        quote_units_per_tick_lot=1,
+        state=1,
+    )
     venue.define_markets(
-        Market(market=1, symbol="BTC-USD", base_asset=1, maker_fee_ppm=333, taker_fee_ppm=777, **plain),
-        Market(
+        replace(plain, maker_fee_ppm=333, taker_fee_ppm=777),
+        replace(
+            plain,
             market=2,
             symbol="ETH-USD",
             base_asset=3,
@@ -75,9 +87,8 @@ def _base() -> Iterator[tuple[str, bytes]]:
             lot_table=(LotRule(1, 1), LotRule(101, 2)),
             band_low_ticks=80,
             band_high_ticks=125,
-            **plain,
         ),
-        Market(market=3, symbol="BIG-USD", base_asset=4, **(plain | {"base_units_per_lot": 2**40})),
+        replace(plain, market=3, symbol="BIG-USD", base_asset=4, base_units_per_lot=2**40),
     )
     venue.credit(*(Transfer(account, asset, 2**40) for account in (7, 8, 9, 10) for asset in (1, 2, 3, 4)))
     for account, side, price in ((7, Side.SELL, 100), (8, Side.SELL, 101), (9, Side.BUY, 98), (10, Side.BUY, 97)):

@@ -15,8 +15,6 @@ pub mod ledger;
 pub mod limits;
 #[cfg(feature = "python")]
 mod python;
-#[cfg(feature = "python")]
-mod python_folds;
 pub mod shard;
 pub mod units;
 pub mod verify;
