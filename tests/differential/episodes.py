@@ -379,6 +379,7 @@ def _limits(maker: Maker) -> Iterator[Made]:
     """Yield stacks of orders, and what reaches the most events of a command or the most work of an entry on them."""
     draw = maker.draw
     for _ in range(2):
+        yield _one(maker, 4, *(_order(maker, 2, 3, 190 + place) for place in range(5)))
         yield from _stack(maker, 1_018 + draw.below(12), draw.pick([1, 2, 3]))
         for step in _shuffled(draw, [_exact, _through, _refused, _own_taker, _shallow]):
             yield from step(maker)

@@ -82,9 +82,11 @@ def run_child(module: Path, seed: int, commands: int) -> dict[str, Any]:
         text=True,
         check=False,
     )
-    if done.returncode:
+    if done.returncode > 0:
+        raise RuntimeError(f"the differential test did not run with {module}:\n{done.stderr}")
+    if done.returncode < 0:
         # The module brought the interpreter down: no comparison is needed to see that.
-        return {"found": True, "commands": 0, "seconds": 0.0, "difference": f"process ended with {done.returncode}"}
+        return {"found": True, "commands": 0, "seconds": 0.0, "difference": f"ended by signal {-done.returncode}"}
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

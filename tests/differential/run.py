@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from exchange.domain.commands import CancelOrder
 from exchange.domain.record import Record
 from exchange.domain.state import Checkpoint, ShardState
 from exchange.engine.port import EngineFactory, RawEntry
@@ -183,6 +184,14 @@ class _Episode:
         """Return a step before which something else is asked, now and then."""
         checks, world = self.checks, self.world
         kind = checks.below(64)
+        behind = world.orders_of.get(4)
+        if self.theme is LIMITS and behind and checks.one_in(5):
+            # Orders behind more others than a what-if looks at can be named in it all the same.
+            maker = Maker(world, self.theme, checks)
+            known = behind[checks.below(len(behind))]
+            commands = (CancelOrder(known.order_id), maker.command(4))
+            what_if = (maker.batch(4, commands, nonce=1).payload,)
+            return replace(step, what_if=what_if, what_if_us=world.now_us)
         if kind == 0:
             return replace(step, reload=checks.pick(["left", "right", "both"]))
         if kind in (1, 2) and world.markets:
