@@ -223,12 +223,8 @@ def table(title: str, rows: list[Row], columns: list[str]) -> None:
     """Print rows by flow, one column per engine; a star marks other trades than the flow's."""
     print(f"\n{title}: million messages a second, median (min-max)")
     print(f"{'flow':<16}" + "".join(f"{column:>24}" for column in columns))
-    for flow in dict.fromkeys(row["flow"] for row in rows):
-        cells = {
-            row["engine"]: in_millions(row) + ("" if row.get("agrees", True) else " *")
-            for row in rows
-            if row["flow"] == flow
-        }
+    for flow in flows_of(rows):
+        cells = {row["engine"]: in_millions(row) + star(row) for row in rows if row["flow"] == flow}
         print(f"{flow:<16}" + "".join(f"{cells.get(column, '-'):>24}" for column in columns), flush=True)
 
 
@@ -250,6 +246,51 @@ def print_shard(rows: list[Row]) -> None:
 PARTS: Final = ("parse and digests", "input hash", "chain hash", "decode", "decode, encode")
 
 
+def markdown(result: Row) -> str:
+    """Return the tables as Markdown, for the README."""
+    about, names = result["machine"], [engine["name"] for engine in result["engines"]]
+    text = [f"{about['cpu']}; commit {about['commit']}; `{about['command']}`."]
+    for title, rows in (("flow", result["flows"]), ("resting orders", result["curve"])):
+        if not rows:
+            continue
+        lines_of = {flow: {row["engine"]: row for row in rows if row["flow"] == flow} for flow in flows_of(rows)}
+        text += ["", f"Book alone, million messages a second, median (min-max), by {title}:", ""]
+        text += ["| " + " | ".join([title, *names]) + " |", "| --- |" + " ---: |" * len(names)]
+        for flow, found in lines_of.items():
+            cells = [in_millions(found[name]) + star(found[name]) if name in found else "" for name in names]
+            text.append("| " + " | ".join([flow.removeprefix("curve-"), *cells]) + " |")
+    if result["latency"]:
+        text += ["", "Latency of a message on the book alone, ns:", "", "| flow | " + " | ".join(MARKS) + " |"]
+        text.append("| --- |" + " ---: |" * len(MARKS))
+        for row in result["latency"]:
+            text.append(f"| {row['latency']} | " + " | ".join(f"{row[f'{mark}_ns']:,}" for mark in MARKS) + " |")
+    text += ["", "Shard, million commands a second, and ns per command of parts alone:", ""]
+    text.append("| flow | frame | median (min-max) | replay | " + " | ".join(PARTS) + " |")
+    text.append("| --- | --- |" + " ---: |" * (2 + len(PARTS)))
+    for row in result["shard"]:
+        replay = row["replay_messages"] * 1_000 / row["replay_ns"]
+        parts = " | ".join(f"{row['parts_ns_per_command'][part]:.0f}" for part in PARTS)
+        text.append(f"| {row['flow']} | {row['packing']} | {in_millions(row)} | {replay:.2f} | {parts} |")
+    if result["memory"]:
+        last = {row["memory"]: row for row in result["memory"]}
+        grown = ", ".join(f"{name} {row['bytes_per_order']:.0f}" for name, row in last.items())
+        text += ["", f"Growth of memory per resting order up to 10,000,000, bytes: {grown}."]
+    for row in result["restore"]:
+        seconds = ", ".join(f"{ns / 1e9:.2f}" for ns in row["runs_ns"])
+        text.append(f"Restore of {row['resting']:,} resting orders in {row['markets']:,} markets, s: {seconds}.")
+    return "\n".join(text) + "\n"
+
+
+def flows_of(rows: list[Row]) -> list[str]:
+    """Return the names of flows in the order in which they come."""
+    return list(dict.fromkeys(row["flow"] for row in rows))
+
+
+def star(row: Row) -> str:
+    """Return the mark of an engine whose trades are not the flow's."""
+    return "" if row.get("agrees", True) else " *"
+
+
 def plot(result: Row, folder: Path) -> None:
     """Write the curve and the flows as SVG, where pygal is installed."""
     try:
@@ -261,16 +302,18 @@ def plot(result: Row, folder: Path) -> None:
     style = pygal.style.CleanStyle(font_family="sans-serif")
     about = result["machine"]
     names = [engine["name"] for engine in result["engines"]]
-    bars = pygal.Bar(logarithmic=True, style=style, x_label_rotation=20, js=[], width=1000)
+    how = {"logarithmic": True, "style": style, "js": [], "width": 1000, "range": (10_000, 100_000_000)}
+    how["value_formatter"] = lambda per_s: f"{per_s:,.0f}"
+    bars = pygal.Bar(x_label_rotation=20, zero=10_000, **how)
     bars.title = f"Messages a second by flow, one thread; {about['cpu']}, {about['commit']}"
-    flows = list(dict.fromkeys(row["flow"] for row in result["flows"]))
+    flows = flows_of(result["flows"])
     bars.x_labels = flows
     for name in names:
         found = {row["flow"]: row.get("per_s_median") for row in result["flows"] if row["engine"] == name}
         bars.add(name, [found.get(flow) for flow in flows])
     bars.render_to_file(str(folder / "flows.svg"))
     if result["curve"]:
-        curve = pygal.Line(logarithmic=True, style=style, js=[], width=1000)
+        curve = pygal.Line(**how)
         curve.title = f"Messages a second by resting orders, one thread; {about['cpu']}, {about['commit']}"
         curve.x_labels = [f"{resting:,}" for resting in CURVE]
         for name in names:
@@ -343,6 +386,7 @@ def main() -> int:
     parser.add_argument("--engines", help="names, separated by commas (default: all)")
     parser.add_argument("--flows", help="names, separated by commas (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", default=BUILD / "bench-core.json")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown as well")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", default=BUILD / "plots")
     options = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -367,6 +411,8 @@ def main() -> int:
     bench.forget_flows()
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(result, indent=2) + "\n")
+    if options.markdown is not None:
+        options.markdown.write_text(markdown(result))
     plot(result, options.plots)
     ours = [row for row in (*result["flows"], *result["curve"]) if row["engine"] == "exchange_core"]
     good = bool(ours) and all(row.get("agrees") for row in ours)
