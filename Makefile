@@ -91,9 +91,13 @@ test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crate's format,
 	@cd $(CRATE)/ifma && $(CARGO) fmt --check
 	@$(if $(IFMA),cd $(CRATE)/ifma && $(CARGO) clippy --quiet --locked -- -D warnings)
 	@cd $(CRATE) && $(CARGO) test --quiet --locked $(CARGO_TEST_ARGS)
+	@for folder in loadtest/flow loadtest/core; do \
+		(cd $$folder && $(CARGO) fmt --check && $(CARGO) clippy --quiet --locked --all-targets -- -D warnings && \
+			$(CARGO) test --quiet --locked) || exit 1; \
+	done
 
 .PHONY: bench-core
-bench-core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure the core beside published engines (BENCH_ARGS="--short"; needs g++ and go)
+bench-core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure the core beside published engines (BENCH_ARGS="--short"; the peers need g++)
 	@$(BIN)/python -m loadtest.bench_core $(BENCH_ARGS)
 
 .PHONY: bench-verify

@@ -67,3 +67,21 @@ impl Engine for Books {
         self.0.iter().map(|book| book.len() as u64).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Books;
+    use bench_flow::generate::generate;
+    use bench_flow::run::{first_difference, measure};
+    use bench_flow::shapes::{SHAPES, Shape};
+
+    #[test]
+    fn the_book_trades_as_the_plain_one_on_every_flow() {
+        for shape in SHAPES {
+            let small = Shape { resting: shape.resting.min(2_000), markets: shape.markets.min(50), ..shape };
+            let flow = generate(&small, 3, 20_000);
+            assert_eq!(first_difference::<Books>(&flow), None, "{}", shape.name);
+            assert!(measure::<Books>(&flow, 1, 0).agrees, "{}", shape.name);
+        }
+    }
+}

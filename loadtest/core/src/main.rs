@@ -24,6 +24,12 @@ fn main() -> ExitCode {
             println!("{}", shards::shard(flow, name, venue::SINGLE, runs).line());
             println!("{}", shards::shard(flow, name, venue::BATCHED, runs).line());
         }),
+        ["nonces", file] => with_flow(file, |flow, name| {
+            for validity_ms in [100, 1_000, 5_000] {
+                let packing = venue::Packing { validity_ms, ..venue::SINGLE };
+                println!("{}", shards::shard(flow, name, packing, 2).line());
+            }
+        }),
         ["latency", file] => with_flow(file, |flow, name| println!("{}", latency::latency(flow, name).line())),
         ["memory-book", most] => memory::book(most.parse().unwrap_or(1_000_000)),
         ["memory-shard", most] => memory::shard(most.parse().unwrap_or(1_000_000)),

@@ -20,7 +20,8 @@ use crate::venue::{Entry, Packing, open, put_batch};
 /// The shard refuses an entry, or two runs end in two states.
 #[must_use]
 pub fn shard(flow: &Flow, name: &str, packing: Packing, runs: usize) -> Object {
-    let (fresh, mut writer) = open(flow.markets, packing);
+    let (mut fresh, mut writer) = open(flow.markets, packing);
+    writer.fill_nonces(&mut fresh);
     let segments = writer.entries(flow);
     let commands: usize = segments.iter().filter(|it| it.0).map(|it| it.1).sum();
     let mut runs_ns = Vec::new();
@@ -62,8 +63,9 @@ pub fn shard(flow: &Flow, name: &str, packing: Packing, runs: usize) -> Object {
     Object::new()
         .text("engine", "exchange_core shard")
         .text("flow", name)
-        .text("packing", if packing.single { "512 batches of 1" } else { "8 batches of 512" })
+        .text("packing", if packing.single { "512 batches of 1" } else { "32 batches of 512" })
         .integer("messages", commands as u64)
+        .integer("live_nonces", summary.live_nonces as u64)
         .list("runs_ns", &runs_ns)
         .integer("trades", counts.trades)
         .integer("quantity", counts.quantity)
@@ -113,12 +115,12 @@ fn answers(fresh: &Shard, log: &[&Entry]) -> (Vec<Vec<u8>>, Counts) {
     (answers, counts)
 }
 
-/// Return the time of a replay from a checkpoint: every entry executed and its answer compared with the log's.
+/// Return the time of a replay after a restore: every entry executed and its answer compared with the log's.
 fn replay_ns(fresh: &Shard, log: &[&Entry], answers: &[Vec<u8>]) -> u64 {
     let checkpoint = fresh.checkpoint();
-    let began = cpu_time();
     let mut shard = Shard::from_checkpoint(&checkpoint).expect("its own checkpoint");
     let mut out = Vec::new();
+    let began = cpu_time();
     for (entry, answer) in log.iter().zip(answers) {
         out.clear();
         shard.apply(entry.n, entry.t_us, &entry.frame, &mut out).expect("a good entry");
@@ -172,8 +174,7 @@ fn parts_ns(log: &[&Entry], answers: &[Vec<u8>]) -> [(&'static str, u64); 5] {
             }
             let starts = std::iter::once(&0).chain(&ends);
             let batches = starts.zip(&ends).zip(&frame.batches);
-            let batches =
-                batches.map(|((start, end), batch)| SignedBatch { payload: &bytes[*start..*end], ..batch.clone() });
+            let batches = batches.map(|((start, end), batch)| SignedBatch { payload: &bytes[*start..*end], ..*batch });
             OrderFrame { batches: batches.collect(), ..frame.clone() }.encode(&mut again);
             assert!(again == entry.frame, "canonical encoding is one");
         }

@@ -4,7 +4,7 @@
 use bench_flow::file::{Flow, Force, Kind, Message};
 use ed25519_dalek::{Signer, SigningKey};
 use exchange_core::kinds::OperatorRole;
-use exchange_core::limits::{LINK_TRANSFERS_MAX, OPERATION_ACTIONS_MAX};
+use exchange_core::limits::{BATCH_COMMANDS_MAX, LINK_TRANSFERS_MAX, OPERATION_ACTIONS_MAX};
 use exchange_core::shard::Shard;
 use exchange_core::verify::{SignedKind, signed_bytes};
 use exchange_core::wire::messages::{
@@ -16,13 +16,12 @@ use exchange_core::wire::{Message as _, Sink};
 const ENVIRONMENT: &str = "bench";
 const SHARD: u32 = 1;
 const START_US: u64 = 1_700_000_000_000_000;
-/// A market is traded by so many accounts.
+/// A market is traded by so many accounts, by all of them where there are few markets.
 const ACCOUNTS_PER_MARKET: u64 = 16;
+const FEW_MARKETS: u32 = 16;
 const QUOTE_ASSET: u32 = 1;
 const BASE_UNITS: u64 = 100_000_000_000_000;
 const QUOTE_UNITS: u64 = 1_000_000_000_000_000;
-/// Batches are valid for so long, and so long their nonces are remembered.
-const VALIDITY_MS: u64 = 100;
 /// Time of the exchange per command: 200 ns, 5 million commands a second.
 const COMMANDS_PER_US: u64 = 5;
 const SELF_TRADE_PREVENTION_NONE: u32 = 5;
@@ -34,14 +33,29 @@ pub struct Packing {
     pub accounts: u64,
     /// Commands of a frame.
     pub frame_commands: usize,
+    /// Batches are valid for so long, and so long their nonces are remembered.
+    pub validity_ms: u64,
     /// Whether every command is a batch of its own; else all commands that an account has in a frame are one.
     pub single: bool,
 }
 
-/// 1,000 accounts, 512 batches of one command in a frame.
-pub const SINGLE: Packing = Packing { accounts: 1_000, frame_commands: 512, single: true };
-/// 8 accounts, 4,096 commands in a frame, so that a batch has 512.
-pub const BATCHED: Packing = Packing { accounts: 8, frame_commands: 4_096, single: false };
+/// 1,000 accounts, 512 batches of one command in a frame; at 5 million a second, 5 million nonces are remembered.
+pub const SINGLE: Packing = Packing { accounts: 1_000, frame_commands: 512, validity_ms: 1_000, single: true };
+/// 32 accounts, 16,384 commands in a frame, so that a batch has 512; about 49,000 nonces are remembered.
+pub const BATCHED: Packing = Packing { accounts: 32, frame_commands: 16_384, validity_ms: 5_000, single: false };
+
+impl Packing {
+    /// Return the commands that a batch has on average.
+    fn batch_commands(self) -> u64 {
+        if self.single { 1 } else { self.frame_commands as u64 / self.accounts }
+    }
+
+    /// Return the nonces that are remembered when commands have come for longer than batches are valid.
+    #[must_use]
+    pub fn live_nonces(self) -> u64 {
+        self.validity_ms * 1_000 * COMMANDS_PER_US / self.batch_commands()
+    }
+}
 
 /// An entry of the log.
 pub struct Entry {
@@ -59,6 +73,7 @@ pub struct Writer {
     n: u64,
     t_us: u64,
     nonce: u64,
+    accounts_per_market: u64,
     keys: [SigningKey; 3],
 }
 
@@ -76,12 +91,14 @@ pub fn open(markets: u32, packing: Packing) -> (Shard, Writer) {
         .collect();
     let settings = ShardSettings {
         max_validity_ms: 60_000,
-        live_nonces_per_key_max: 1_048_576,
+        live_nonces_per_key_max: 65_536,
         open_orders_per_account_max: 10_000_000,
     };
     let genesis = Genesis { format: 1, environment: ENVIRONMENT, shard: SHARD, rules: 1, settings, operators };
     let mut shard = Shard::from_genesis(&encoded(&genesis)).expect("a good genesis");
-    let mut writer = Writer { packing, n: 0, t_us: START_US, nonce: 0, keys };
+    let accounts_per_market =
+        if markets <= FEW_MARKETS { packing.accounts } else { ACCOUNTS_PER_MARKET.min(packing.accounts) };
+    let mut writer = Writer { packing, n: 0, t_us: START_US, nonce: 0, accounts_per_market, keys };
     let mut out = Vec::new();
     let symbols: Vec<String> = (1..=markets).map(|market| format!("C{market:05}-USD")).collect();
     let numbers: Vec<u32> = (1..=markets).collect();
@@ -94,8 +111,7 @@ pub fn open(markets: u32, packing: Packing) -> (Shard, Writer) {
         .map(|account| Transfer { account, asset: QUOTE_ASSET, amount_units: QUOTE_UNITS })
         .collect();
     for market in 0..markets {
-        let here = 0..ACCOUNTS_PER_MARKET.min(packing.accounts);
-        transfers.extend(here.map(|place| Transfer {
+        transfers.extend((0..accounts_per_market).map(|place| Transfer {
             account: account_of(market, place, packing),
             asset: base_asset(market),
             amount_units: BASE_UNITS,
@@ -190,38 +206,68 @@ impl Writer {
     #[must_use]
     pub fn entry(&mut self, messages: &[Message]) -> Entry {
         self.t_us += messages.len() as u64 / COMMANDS_PER_US;
-        let mut batches: Vec<(u64, Vec<u8>)> = Vec::new();
+        let mut batches: Vec<(u64, usize, Vec<u8>)> = Vec::new();
         let mut place_of = vec![usize::MAX; usize::try_from(self.packing.accounts).expect("few accounts") + 1];
         let mut body = Vec::new();
         for message in messages {
             let account = self.account(message);
             let slot = usize::try_from(account).expect("few accounts");
-            if self.packing.single || place_of[slot] == usize::MAX {
+            let full = batches.get(place_of[slot]).is_none_or(|batch| batch.1 == BATCH_COMMANDS_MAX);
+            if self.packing.single || full {
                 place_of[slot] = batches.len();
                 self.nonce += 1;
                 let mut payload = Vec::new();
-                let until_ms = self.t_us / 1000 + VALIDITY_MS;
+                let until_ms = self.t_us / 1000 + self.packing.validity_ms;
                 for (number, value) in [(1, account), (2, u64::from(SHARD)), (3, self.nonce), (4, until_ms)] {
                     payload.push(number << 3);
                     put_varint(&mut payload, value);
                 }
-                batches.push((account, payload));
+                batches.push((account, 0, payload));
             }
-            put_command(&mut batches[place_of[slot]].1, message, &mut body);
+            let batch = &mut batches[place_of[slot]];
+            batch.1 += 1;
+            put_command(&mut batch.2, message, &mut body);
         }
         let key_ids: Vec<[u8; 16]> =
             batches.iter().map(|batch| (0x6b_0000 | u128::from(batch.0)).to_be_bytes()).collect();
         let signed = batches
             .iter()
             .zip(&key_ids)
-            .map(|((_, payload), key_id)| SignedBatch { key_id, payload, signature: &[0; 64] })
+            .map(|((_, _, payload), key_id)| SignedBatch { key_id, payload, signature: &[0; 64] })
             .collect();
         self.frame(signed, Vec::new(), Vec::new())
     }
 
+    /// Let so much time go by with batches of one cancel of nothing that as many nonces are remembered as will be.
+    pub fn fill_nonces(&mut self, shard: &mut Shard) {
+        const PART: u64 = 512;
+        let packing = self.packing;
+        let mut out = Vec::new();
+        for part in 0..packing.live_nonces() / PART {
+            let messages: Vec<Message> = (0..PART)
+                .map(|place| Message {
+                    id: u64::MAX - part * PART - place,
+                    price: 0,
+                    quantity: 0,
+                    // Only says whose batch it is: every account has as many.
+                    market: u32::try_from((part * PART + place) % packing.accounts).expect("few accounts"),
+                    kind: Kind::Cancel,
+                    buys: true,
+                    force: Force::Gtc,
+                })
+                .collect();
+            self.packing.single = true;
+            let entry = self.entry(&messages);
+            self.packing = packing;
+            self.t_us += PART * (packing.batch_commands() - 1) / COMMANDS_PER_US;
+            out.clear();
+            shard.apply(entry.n, entry.t_us, &entry.frame, &mut out).expect("a good entry");
+        }
+    }
+
     fn account(&self, message: &Message) -> u64 {
         let spread = message.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        account_of(message.market, spread % ACCOUNTS_PER_MARKET.min(self.packing.accounts), self.packing)
+        account_of(message.market, spread % self.accounts_per_market, self.packing)
     }
 
     /// Return the entries of each segment of a flow.

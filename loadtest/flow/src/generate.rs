@@ -5,7 +5,8 @@ use crate::file::{Flow, Force, Kind, Message};
 use crate::naive::Books;
 use crate::shapes::Shape;
 
-const START_TICKS: i64 = 1_000_000;
+/// Price that a flow starts at, unless its depth wants more room above 0.
+const START_TICKS: u64 = 1_000_000;
 /// Weight of the first market; that of market r is this divided by r.
 const ZIPF_SCALE: u64 = 1_000_000_000;
 
@@ -39,11 +40,12 @@ pub fn generate(shape: &Shape, seed: u64, messages: usize) -> Flow {
             sum
         })
         .collect();
+    let fair = START_TICKS.max(4 * shape.depth_ticks * shape.step_ticks).cast_signed();
     let mut making = Making {
         shape: *shape,
         dice: Dice::new(seed),
         books: Books::new(shape.markets),
-        markets: (0..shape.markets).map(|_| Market { fair: START_TICKS, open: Vec::new() }).collect(),
+        markets: (0..shape.markets).map(|_| Market { fair, open: Vec::new() }).collect(),
         market_sums,
         places: vec![0],
         flow: Flow { markets: shape.markets, ..Flow::default() },
@@ -96,6 +98,7 @@ impl Making {
             shape.cross,
             if few { 0 } else { shape.sweep },
             if few { 0 } else { shape.rich },
+            shape.late,
         ];
         let sums: Vec<u64> = weights
             .iter()
@@ -113,6 +116,7 @@ impl Making {
                 self.take(market, levels, Force::Ioc);
             }
             5 => self.rich(market),
+            6 => self.late(market),
             _ => {
                 let (buys, quantity) = (self.dice.one_in(2), self.lots());
                 let price = self.behind(market, buys);
@@ -140,7 +144,8 @@ impl Making {
             // The product of two even draws: half of the orders are within a fifth of the depth.
             steps = steps * self.dice.below(depth) / depth;
         }
-        let away = 1 + i64::try_from(steps).expect("depths are small");
+        let neighbour = u64::from(self.shape.pairs && self.dice.one_in(2));
+        let away = ((1 + steps) * self.shape.step_ticks + neighbour).cast_signed();
         self.markets[market as usize].fair + if buys { -away } else { away }
     }
 
@@ -152,13 +157,21 @@ impl Making {
     }
 
     fn cancel(&mut self, market: u32) {
-        match self.pick(market) {
+        if let Some(id) = self.pick(market) {
+            self.change(market, id, Kind::Cancel, 0, 0);
+        } else {
+            let (buys, quantity) = (self.dice.one_in(2), self.lots());
+            let price = self.behind(market, buys);
+            self.place(market, price, quantity, buys, Force::Gtc);
+        }
+    }
+
+    /// Cancel an order that has ended, or an open one where chance meets none.
+    fn late(&mut self, market: u32) {
+        let drawn = (0..8).map(|_| 1 + self.dice.below(self.flow.orders)).find(|id| self.books.open(*id) == 0);
+        match drawn {
             Some(id) => self.change(market, id, Kind::Cancel, 0, 0),
-            None => {
-                let (buys, quantity) = (self.dice.one_in(2), self.lots());
-                let price = self.behind(market, buys);
-                self.place(market, price, quantity, buys, Force::Gtc);
-            }
+            None => self.cancel(market),
         }
     }
 
@@ -231,5 +244,36 @@ impl Making {
             open.push(message.id);
         }
         self.flow.messages.push(message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::generate;
+    use crate::file::Flow;
+    use crate::shapes::{SHAPES, shape};
+
+    #[test]
+    fn a_seed_gives_one_flow_and_a_shorter_one_is_its_beginning() {
+        let quiet = shape("quiet").expect("a flow of that name");
+        let (whole, again, part) = (generate(&quiet, 7, 500), generate(&quiet, 7, 500), generate(&quiet, 7, 100));
+        assert_eq!(whole, again);
+        assert_eq!(whole.messages[..part.messages.len()], part.messages);
+        assert_ne!(whole.messages, generate(&quiet, 8, 500).messages);
+    }
+
+    #[test]
+    fn a_flow_read_from_its_file_is_the_one_that_was_written() {
+        for shape in SHAPES {
+            let small =
+                crate::shapes::Shape { resting: shape.resting.min(500), markets: shape.markets.min(50), ..shape };
+            let flow = generate(&small, 1, 2_000);
+            let path = std::env::temp_dir().join(format!("{}-{}.flow", std::process::id(), shape.name));
+            flow.write(&path).expect("a file can be written");
+            let read = Flow::read(&path).expect("a flow file");
+            std::fs::remove_file(&path).expect("the file is there");
+            assert_eq!(read, flow, "{}", shape.name);
+            assert!(flow.total.trades > 0, "{} trades", shape.name);
+        }
     }
 }

@@ -10,6 +10,8 @@ struct Order {
     buys: bool,
     price: i64,
     open: u64,
+    /// It was placed as post-only, and stays so when it is replaced.
+    post_only: bool,
     /// Counts the places that the order has had; an entry of a queue with another count is void.
     place: u32,
 }
@@ -28,7 +30,7 @@ struct Book {
 
 /// The books of all markets.
 pub struct Books {
-    books: Vec<Book>,
+    markets: Vec<Book>,
     orders: Vec<Order>,
     total: Total,
     /// Orders that the last message ended, other than by its own wish.
@@ -39,8 +41,8 @@ impl Books {
     /// Return empty books.
     #[must_use]
     pub fn new(markets: u32) -> Self {
-        let books = (0..markets).map(|_| Book::default()).collect();
-        Self { books, orders: vec![Order::default()], total: Total::default(), ended: Vec::new() }
+        let markets = (0..markets).map(|_| Book::default()).collect();
+        Self { markets, orders: vec![Order::default()], total: Total::default(), ended: Vec::new() }
     }
 
     /// Return what all messages so far came to.
@@ -59,7 +61,7 @@ impl Books {
     /// empty.
     #[must_use]
     pub fn through(&self, market: u32, buys: bool, levels: usize) -> Option<(i64, u64)> {
-        let book = &self.books[market as usize];
+        let book = &self.markets[market as usize];
         let sum = |found: (i64, u64), (price, level): (&i64, &Level)| (*price, found.1 + level.open);
         let reached = if buys {
             book.asks.iter().take(levels).fold((0, 0), sum)
@@ -69,7 +71,7 @@ impl Books {
         (reached.1 > 0).then_some(reached)
     }
 
-    /// Return price and side of an order.
+    /// Return price and side of an order; of one that never rested, anything.
     #[must_use]
     pub fn stands(&self, id: u64) -> (i64, bool) {
         let order = self.order(id);
@@ -105,10 +107,11 @@ impl Books {
             Kind::Replace if order.price == message.price && quantity <= order.open => {
                 self.shrink(message.id, order.open - quantity)
             }
+            Kind::Replace if order.post_only && self.within(order.market, order.buys, message.price) > 0 => false,
             Kind::Replace => {
                 self.shrink(message.id, order.open);
                 let rest = self.trade(order.market, message.id, order.buys, message.price, quantity);
-                self.rest(order.market, message.id, order.buys, message.price, rest);
+                self.rest(message.id, Order { price: message.price, open: rest, ..order });
                 true
             }
         };
@@ -125,7 +128,8 @@ impl Books {
         }
         let rest = self.trade(market, id, buys, price, quantity);
         if matches!(force, Force::Gtc | Force::PostOnly) {
-            self.rest(market, id, buys, price, rest);
+            let post_only = force == Force::PostOnly;
+            self.rest(id, Order { market, buys, price, open: rest, post_only, place: 0 });
         }
         true
     }
@@ -133,7 +137,7 @@ impl Books {
     /// Return the lots that an order at a price can trade with.
     #[must_use]
     pub fn within(&self, market: u32, buys: bool, price: i64) -> u64 {
-        let book = &self.books[market as usize];
+        let book = &self.markets[market as usize];
         if buys {
             book.asks.range(..=price).map(|(_, level)| level.open).sum()
         } else {
@@ -144,7 +148,7 @@ impl Books {
     fn trade(&mut self, market: u32, id: u64, buys: bool, limit: i64, quantity: u64) -> u64 {
         let mut left = quantity;
         while left > 0 {
-            let book = &mut self.books[market as usize];
+            let book = &mut self.markets[market as usize];
             let best = if buys { book.asks.first_entry() } else { book.bids.last_entry() };
             let Some(mut best) = best else { break };
             let price = *best.key();
@@ -178,14 +182,15 @@ impl Books {
         left
     }
 
-    fn rest(&mut self, market: u32, id: u64, buys: bool, price: i64, open: u64) {
-        let order = self.slot(id);
-        let place = order.place + 1;
-        *order = Order { market, buys, price, open, place };
+    fn rest(&mut self, id: u64, order: Order) {
+        let slot = self.slot(id);
+        let place = slot.place + 1;
+        *slot = Order { place, ..order };
+        let Order { market, buys, price, open, .. } = order;
         if open == 0 {
             return;
         }
-        let book = &mut self.books[market as usize];
+        let book = &mut self.markets[market as usize];
         let level = if buys { &mut book.bids } else { &mut book.asks }.entry(price).or_default();
         level.open += open;
         level.queue.push_back((id, place));
@@ -196,7 +201,7 @@ impl Books {
         let order = self.slot(id);
         order.open -= by;
         let order = *order;
-        let book = &mut self.books[order.market as usize];
+        let book = &mut self.markets[order.market as usize];
         let side = if order.buys { &mut book.bids } else { &mut book.asks };
         let level = side.get_mut(&order.price).expect("an open order has a level");
         level.open -= by;

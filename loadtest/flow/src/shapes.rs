@@ -11,8 +11,12 @@ pub struct Shape {
     pub markets: u32,
     /// Orders that rest, over all markets, when the clock starts; the flow keeps about as many.
     pub resting: u64,
-    /// How many ticks behind the touch orders are placed, at most.
+    /// How many steps behind the touch orders are placed, at most.
     pub depth_ticks: u64,
+    /// Distance of neighbouring prices.
+    pub step_ticks: u64,
+    /// Whether every price has a neighbour one tick further, so that levels stand in pairs.
+    pub pairs: bool,
     /// Whether places near the touch are more frequent; else all are as likely.
     pub near: bool,
     /// The price moves once in so many messages; 0: never.
@@ -21,6 +25,8 @@ pub struct Shape {
     pub place: u64,
     /// Cancels of a random open order.
     pub cancel: u64,
+    /// Cancels of an order that has ended, which are refused.
+    pub late: u64,
     /// Immediate-or-cancel orders of a few lots at the touch.
     pub take: u64,
     /// Limit orders through the touch whose rest rests.
@@ -42,10 +48,13 @@ const PLAIN: Shape = Shape {
     markets: 1,
     resting: 1_000,
     depth_ticks: 100,
+    step_ticks: 1,
+    pairs: false,
     near: true,
     moves_one_in: 0,
     place: 48,
     cancel: 48,
+    late: 0,
     take: 4,
     cross: 0,
     sweep: 0,
@@ -55,7 +64,7 @@ const PLAIN: Shape = Shape {
 };
 
 /// All flows with a name.
-pub const SHAPES: [Shape; 9] = [
+pub const SHAPES: [Shape; 12] = [
     Shape { name: "quiet", about: "adds and cancels near the touch, 4 % take; 1,000 resting", ..PLAIN },
     Shape {
         name: "volatile",
@@ -75,6 +84,34 @@ pub const SHAPES: [Shape; 9] = [
         resting: 100_000,
         depth_ticks: 50_000,
         near: false,
+        ..PLAIN
+    },
+    Shape {
+        name: "sparse",
+        about: "as deep, neighbouring prices 64 ticks apart",
+        resting: 100_000,
+        depth_ticks: 50_000,
+        step_ticks: 64,
+        near: false,
+        ..PLAIN
+    },
+    Shape {
+        name: "pairs",
+        about: "as sparse, every price with a neighbour a tick further",
+        resting: 100_000,
+        depth_ticks: 25_000,
+        step_ticks: 64,
+        pairs: true,
+        near: false,
+        ..PLAIN
+    },
+    Shape {
+        name: "late",
+        about: "as quiet with 10,000 resting, and one message in 5 cancels an order that has ended",
+        resting: 10_000,
+        place: 39,
+        cancel: 37,
+        late: 20,
         ..PLAIN
     },
     Shape {
@@ -125,6 +162,7 @@ pub const SHAPES: [Shape; 9] = [
         cross: 4,
         sweep: 1,
         rich: 40,
+        late: 3,
         capped: false,
         ..PLAIN
     },

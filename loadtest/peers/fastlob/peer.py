@@ -66,9 +66,8 @@ def run(flow: Flow) -> tuple[int, dict[str, int]]:
                 rejected += not book.cancel(ids[order]).success()
                 continue
             result = book.process(params)
-            if rests:
-                ids[order] = result.orderid()
-            elif book.get_status(result.orderid())[0] in WAITING:
+            ids[order] = result.orderid()
+            if not rests and book.get_status(result.orderid())[0] in WAITING:
                 book.cancel(result.orderid())
             if result.kind() is ResultType.LIMIT:
                 continue
