@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cases::{RFC_8032, bytes, rule_cases};
 use ed25519_dalek::{Signer, SigningKey};
-use exchange_core::verify::{
-    LibraryError, ROWS_MAX, ShapeError, Verifier, find_library, key_refusal, verify_batch, verify_one,
-};
+use exchange_core::verify::{LibraryError, ROWS_MAX, ShapeError, Verifier, key_refusal, verify_batch, verify_one};
 
 type Row = ([u8; 32], Vec<u8>, [u8; 64]);
 
@@ -14,7 +12,7 @@ type Row = ([u8; 32], Vec<u8>, [u8; 64]);
 fn paths(known_keys_max: usize) -> Vec<Verifier> {
     let portable = Verifier::portable(known_keys_max);
     let Some(library) = library() else {
-        eprintln!("the fast path was not tried: cargo build --release in ifma/ makes its library");
+        eprintln!("the fast path was not tried: `make core`, or cargo build --release in ifma/, makes its library");
         return vec![portable];
     };
     match Verifier::with_library(&library, known_keys_max) {
@@ -25,8 +23,11 @@ fn paths(known_keys_max: usize) -> Vec<Verifier> {
 }
 
 fn library() -> Option<PathBuf> {
-    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("ifma/target/release/libexchange_ifma.so");
-    find_library().or_else(|| Some(built()).filter(|path| path.is_file()))
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    ["exchange_core.data/platlib/exchange_core/lib", "ifma/target/release"]
+        .map(|folder| crate_folder.join(folder).join("libexchange_ifma.so"))
+        .into_iter()
+        .find(|path| path.is_file())
 }
 
 /// Return the cases whose key may be registered and whose signature has 64 bytes.
@@ -174,5 +175,18 @@ fn a_file_that_is_not_the_library_is_refused() {
     for path in [no_library.as_path(), Path::new("/nowhere/libexchange_ifma.so")] {
         let error = Verifier::with_library(path, 16).err().expect("an error");
         assert!(matches!(error, LibraryError::Load(_) | LibraryError::Processor), "{error}");
+        match Verifier::fastest(path, 16) {
+            Err(error) => assert!(matches!(error, LibraryError::Load(_)), "{error}"),
+            Ok(verifier) => {
+                assert!(verifier.why_portable().starts_with("IFMA_PROCESSOR"), "{}", verifier.why_portable());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_verifier_says_why_it_is_not_on_the_fast_path() {
+    for verifier in paths(16) {
+        assert_eq!(verifier.path() == "ifma", verifier.why_portable().is_empty(), "{}", verifier.why_portable());
     }
 }
