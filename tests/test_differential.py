@@ -188,7 +188,7 @@ def test_codecs_refuse_the_same_bytes_for_the_same_reason(is_new: bool) -> None:
 @needs_core
 def test_no_entry_within_limits_takes_long_or_much_memory() -> None:
     """Bounds are far above what is measured, so that a busy machine does not fail; the table is printed."""
-    costs = list(worst.costs_of(engine_named("core"), worst.SCENES_IN_CI))
+    costs = list(worst.costs_of(engine_named("core")))
     print(worst.table(costs))
     assert [cost for cost in costs if cost.seconds > ENTRY_SECONDS_MAX or cost.grown_bytes > ENTRY_BYTES_MAX] == []
 

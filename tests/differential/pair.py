@@ -18,7 +18,7 @@ from exchange.wire.messages import decode
 from tests.support.plain import to_plain
 
 HASHED_PER_ENTRY: Final = 100
-"""Records of a state from which on it is not hashed after every entry, but after so many records' worth of them."""
+"""Records from which on the episode that fills everything hashes after so many records' worth of entries."""
 LEVELS_MAX: Final = 5
 
 

@@ -167,7 +167,8 @@ class _Episode:
             return bool(before)
         count_events(self.report.kinds, events)
         world.observe(made.order_frame, events)
-        pair.check_entry(step.t_us, every_hash=False)
+        # The one episode that fills everything has states that take longer to hash than to come to.
+        pair.check_entry(step.t_us, every_hash=self.theme is not FLOODS)
         if checks.one_in(12):
             markets = [checks.pick([*world.markets, 0, 99_999]) for _ in range(2)]
             accounts = [checks.pick([*world.orders_of, 0, 1, 2**64 - 1]) for _ in range(2)]

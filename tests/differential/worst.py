@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from exchange.domain.commands import (
     Batch,
     CancelAllOrders,
+    CancelOrder,
     Command,
     OrderType,
     PlaceOrder,
@@ -201,6 +202,28 @@ def _timers(shard: _Shard) -> None:
     shard.enter("the others withdrawn", shard.frame(operations=(withdrawal,)), later_us=10_000)
 
 
+def _halts(shard: _Shard) -> None:
+    shard.open(1, [1])
+    shard.rest(1, [_order(1, 1, 1 + place) for place in range(65_536)])
+    actions = [SetMarketState(1, state) for state in (MarketState.HALTED, MarketState.OPEN)] * (
+        OPERATION_ACTIONS_MAX // 2
+    )
+    operations = tuple(shard.operation(actions) for _ in range(FRAME_OPERATIONS_MAX))
+    shard.enter("65,536 halts and openings of a market with 65,536 orders", shard.frame(operations=operations))
+    halt = (shard.operation([SetMarketState(1, MarketState.HALTED)]),)
+    everything = [CancelAllOrders()] * 16_384
+    frame = shard.frame(operations=halt, batches=shard.batches(1, everything))
+    shard.enter("16,384 cancels of all, of which every market is halted", frame)
+
+
+def _unknown_names(shard: _Shard) -> None:
+    shard.open(1, [1])
+    shard.rest(1, [_order(1, 1, 1 + place % 100) for place in range(98_304)])
+    odd = [CancelOrder(1 << 52 | place) for place in range(1, 32_768, 2)]
+    shard.enter("16,384 cancels, every second of the oldest orders", shard.frame(batches=shard.batches(1, odd)))
+    shard.enter("the same 16,384 again", shard.frame(batches=shard.batches(1, odd)))
+
+
 def _bytes(shard: _Shard) -> None:
     shard.open(1, [1])
     head = shard.frame()
@@ -215,7 +238,7 @@ def _bytes(shard: _Shard) -> None:
     shard.enter("4 MiB of batches of too many commands", head + many * ((FRAME_BYTES_MAX - len(head)) // len(many)))
 
 
-SCENES_IN_CI: Final[tuple[Callable[[_Shard], None], ...]] = (
+SCENES: Final[tuple[Callable[[_Shard], None], ...]] = (
     _many_batches,
     _fill_or_kill,
     _takers,
@@ -224,9 +247,11 @@ SCENES_IN_CI: Final[tuple[Callable[[_Shard], None], ...]] = (
     _links,
     _releases,
     _timers,
+    _halts,
+    _unknown_names,
     _bytes,
+    lambda shard: _mass_cancels(shard, 21_000),
 )
-SCENES: Final = (*SCENES_IN_CI, lambda shard: _mass_cancels(shard, 21_000))
 
 
 def costs_of(factory: EngineFactory, scenes: Sequence[Callable[[_Shard], None]] = SCENES) -> Iterator[Cost]:

@@ -91,6 +91,9 @@ struct Named {
     id: u64,
 }
 
+/// An order may trade when it is replaced, or it may not; stands in place of its owner.
+const MAY_TRADE: u32 = 0;
+const POST_ONLY: u32 = 1;
 /// Which side a level is of stands in its tag.
 const BUY_TAG: u32 = 0;
 const SELL_TAG: u32 = 1;
@@ -189,7 +192,8 @@ impl OrderBook {
         let rest = self.trade(id, side, price, quantity, sink);
         if rest > 0 {
             match time_in_force {
-                TimeInForce::Gtc | TimeInForce::PostOnly => self.rest(id, side, price, rest),
+                TimeInForce::Gtc => self.rest(id, side, price, rest, MAY_TRADE),
+                TimeInForce::PostOnly => self.rest(id, side, price, rest, POST_ONLY),
                 TimeInForce::Ioc | TimeInForce::Fok => sink.cancelled(id, rest),
             }
         }
@@ -228,7 +232,8 @@ impl OrderBook {
     }
 
     /// Give an order another price and open quantity. It keeps its place only at the same price and if it does not
-    /// grow; else it comes to the book like a new order of the same id.
+    /// grow; else it comes to the book like a new order of the same id, and a post-only order is refused where it would
+    /// trade at once.
     pub fn replace(&mut self, id: u64, price: i64, quantity: u64, sink: &mut impl Sink) {
         if quantity == 0 || quantity > QUANTITY_MAX {
             return sink.rejected(id, Reject::InvalidQuantity);
@@ -236,17 +241,21 @@ impl OrderBook {
         let Some(slot) = self.slot_of(id) else { return sink.rejected(id, Reject::UnknownOrder) };
         let (level, open) = (self.pool.level_of(slot), self.pool.node(slot).open());
         let side = if level.tag() == BUY_TAG { Side::Buy } else { Side::Sell };
+        let mark = self.pool.node(slot).owner;
         if level.key() == side.key(price) && quantity <= open {
             if quantity < open {
                 self.pool.shrink(slot, open - quantity);
             }
             return sink.replaced(id, price, quantity, true);
         }
+        if mark == POST_ONLY && self.crosses(side, price) {
+            return sink.rejected(id, Reject::PostOnlyWouldTrade);
+        }
         self.take(id);
         sink.replaced(id, price, quantity, false);
         let rest = self.trade(id, side, price, quantity, sink);
         if rest > 0 {
-            self.rest(id, side, price, rest);
+            self.rest(id, side, price, rest, mark);
         }
     }
 
@@ -329,12 +338,12 @@ impl OrderBook {
         open
     }
 
-    fn rest(&mut self, id: u64, side: Side, price: i64, quantity: u64) {
+    fn rest(&mut self, id: u64, side: Side, price: i64, quantity: u64, mark: u32) {
         let (half, tag) = match side {
             Side::Buy => (&mut self.bids, BUY_TAG),
             Side::Sell => (&mut self.asks, SELL_TAG),
         };
-        let slot = self.pool.push(half, side.key(price), tag, 0, quantity, Named { id });
+        let slot = self.pool.push(half, side.key(price), tag, mark, quantity, Named { id });
         let (pool, hasher) = (&self.pool, &self.hasher);
         self.by_id.insert_unique(hasher.hash_one(id), slot, |&slot| hasher.hash_one(pool.node(slot).value.id));
     }

@@ -124,6 +124,7 @@ pub struct Half {
     lower: Vec<Vec<Entry>>,
     /// First key of each of the lower chunks.
     firsts: Vec<i64>,
+    orders: u64,
 }
 
 /// Where a page stands, or would: a lower chunk or the last one, and the place in it.
@@ -136,10 +137,16 @@ impl Default for Half {
 }
 
 impl Half {
+    /// Return how many orders there are.
+    #[must_use]
+    pub fn orders(&self) -> u64 {
+        self.orders
+    }
+
     /// Return a side without orders.
     #[must_use]
     pub fn new() -> Self {
-        Self { last: Vec::new(), best: NONE, lower: Vec::new(), firsts: Vec::new() }
+        Self { last: Vec::new(), best: NONE, lower: Vec::new(), firsts: Vec::new(), orders: 0 }
     }
 
     /// Return where the page of a key stands, or would.
@@ -389,6 +396,7 @@ impl<T: Copy> Pool<T> {
         } else {
             self.nodes[tail as usize].next = slot;
         }
+        half.orders += 1;
         self.live += 1;
         slot
     }
@@ -520,6 +528,7 @@ impl<T: Copy> Pool<T> {
         }
         self.nodes[slot as usize].next = self.free_node;
         self.free_node = slot;
+        half.orders -= 1;
         self.live -= 1;
         node
     }
@@ -560,11 +569,5 @@ impl<T: Copy> Pool<T> {
         self.best_first(half).flat_map(move |level| {
             std::iter::successors(Some(self.levels[level as usize].head), move |slot| self.next_at_level(*slot))
         })
-    }
-
-    /// Return how many orders a side has.
-    #[must_use]
-    pub fn count(&self, half: &Half) -> u64 {
-        self.orders(half).count() as u64
     }
 }

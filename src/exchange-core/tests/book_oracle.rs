@@ -58,6 +58,7 @@ struct Open {
     side: Side,
     price: i64,
     quantity: u64,
+    post_only: bool,
 }
 
 /// All open orders in the order in which they came to the book.
@@ -106,10 +107,10 @@ impl Naive {
         }
         self.reports.push(Report::Accepted(id, quantity));
         let rests = matches!(time_in_force, TimeInForce::Gtc | TimeInForce::PostOnly);
-        self.trade(id, side, price, quantity, rests);
+        self.trade(id, side, price, quantity, rests, time_in_force == TimeInForce::PostOnly);
     }
 
-    fn trade(&mut self, id: u64, side: Side, price: i64, mut quantity: u64, rests: bool) {
+    fn trade(&mut self, id: u64, side: Side, price: i64, mut quantity: u64, rests: bool, post_only: bool) {
         while quantity > 0 {
             let Some(place) = self.best(side.opposite()) else { break };
             let maker = &mut self.orders[place];
@@ -125,7 +126,7 @@ impl Naive {
             }
         }
         if quantity > 0 && rests {
-            self.orders.push(Open { id, side, price, quantity });
+            self.orders.push(Open { id, side, price, quantity, post_only });
         } else if quantity > 0 {
             self.reports.push(Report::Cancelled(id, quantity));
         }
@@ -164,12 +165,16 @@ impl Naive {
         }
         let Some(place) = self.find(id) else { return };
         let keeps = self.orders[place].price == price && quantity <= self.orders[place].quantity;
+        let Open { side, post_only, .. } = self.orders[place];
+        if !keeps && post_only && self.fillable(side, price, 1) {
+            return self.reports.push(Report::Rejected(id, Reject::PostOnlyWouldTrade));
+        }
         self.reports.push(Report::Replaced(id, price, quantity, keeps));
         if keeps {
             self.orders[place].quantity = quantity;
         } else {
             let order = self.orders.remove(place);
-            self.trade(id, order.side, price, quantity, true);
+            self.trade(id, order.side, price, quantity, true, post_only);
         }
     }
 

@@ -9,7 +9,7 @@ from sortedcontainers import SortedDict
 
 from exchange.domain.commands import Batch, PlaceOrder, ReplaceOrder, Side, SignedBatch
 from exchange.domain.frames import FORMAT, Entry, ExecutionFrame, ParsedBatch
-from exchange.domain.limits import COMMAND_EVENTS_MAX, KEY_ID_BYTES, SIGNATURE_BYTES
+from exchange.domain.limits import COMMAND_EVENTS_MAX, ENTRY_WORK_MAX, KEY_ID_BYTES, SIGNATURE_BYTES
 from exchange.domain.state import AccountState, Balance, BookState, LinkOut, ShardCore, ShardState
 from exchange.reference.book import Book, Order
 from exchange.reference.core import amounts_out
@@ -83,6 +83,8 @@ def part_for(shard: Shard, batches: Sequence[Batch]) -> ShardState:
     owners = set(accounts)
     for market in sorted(markets):
         book = floor.books[market]
+        # No entry ends more orders than it has work, and those of its last command.
+        ended_max = min(takers[market] * COMMAND_EVENTS_MAX, ENTRY_WORK_MAX + COMMAND_EVENTS_MAX)
         sides: list[list[Order]] = []
         for side in Side:
             own = [
@@ -90,7 +92,7 @@ def part_for(shard: Shard, batches: Sequence[Batch]) -> ShardState:
                 for account in sorted(accounts)
                 for order in floor.orders_of.get(account, nothing).get((market, side), {}).values()
             ]
-            orders = _reachable(book, side, takers[market] * COMMAND_EVENTS_MAX, own)
+            orders = _reachable(book, side, ended_max, own)
             for order in orders:
                 owners.add(order.account)
                 asset = book.market.quote_asset if side is Side.BUY else book.market.base_asset
@@ -130,7 +132,7 @@ def _takers(shard: Shard, batches: Sequence[Batch]) -> Counter[int]:
     """Return, by market, how many of the commands may trade there."""
     floor = shard.floor
     takers: Counter[int] = Counter()
-    placed = {command.market for batch in batches for command in batch.commands if isinstance(command, PlaceOrder)}
+    of_any = 0
     for batch in batches:
         for command in batch.commands:
             if isinstance(command, PlaceOrder):
@@ -145,7 +147,10 @@ def _takers(shard: Shard, batches: Sequence[Batch]) -> Counter[int]:
                     takers[order.market] += 1
                 else:
                     # It may name an order that the batches themselves place, in a market that they then name, too.
-                    takers.update(placed)
+                    of_any += 1
+    placed = {command.market for batch in batches for command in batch.commands if isinstance(command, PlaceOrder)}
+    for market in placed:
+        takers[market] += of_any
     return Counter({market: count for market, count in takers.items() if market in floor.books})
 
 

@@ -17,8 +17,10 @@ pub(crate) struct Account {
     pub number: u64,
     pub account_seq: u64,
     pub open_orders: u32,
-    /// First of the account's groups of open orders, by side, and by whether their market is halted.
+    /// First of the account's groups of open orders, by side, and by whether they are parked.
     pub groups: [u32; 4],
+    /// How often a halt of some market had ended when the account's groups were parked.
+    pub parked_at: u64,
     /// Assets that it has or had something of.
     pub assets: Vec<u32>,
 }
@@ -53,7 +55,14 @@ impl Accounts {
             return owner;
         }
         let owner = u32::try_from(self.rows.len()).expect("fewer than 2^32 accounts");
-        self.rows.push(Account { number, account_seq: 0, open_orders: 0, groups: [NONE; 4], assets: Vec::new() });
+        self.rows.push(Account {
+            number,
+            account_seq: 0,
+            open_orders: 0,
+            groups: [NONE; 4],
+            parked_at: 0,
+            assets: Vec::new(),
+        });
         self.by_number.insert(number, owner);
         owner
     }

@@ -171,14 +171,16 @@ pub(crate) struct Group {
     prev: u32,
     next: u32,
     sorted: bool,
-    halted: bool,
+    parked: bool,
 }
 
 impl Group {
-    /// Return in which of its account's lists it is. A mass cancel goes through those only that have something to end,
-    /// so that it never looks at more groups than it ends orders.
+    /// Return in which of its account's lists it is.
+    ///
+    /// Those that a trader's mass cancel found halted are parked, so that it looks at them once, not each time. They
+    /// are taken back once a halt has ended, whichever.
     fn list(&self) -> usize {
-        (self.book_side & 1) as usize | usize::from(self.halted) << 1
+        (self.book_side & 1) as usize | usize::from(self.parked) << 1
     }
 
     pub fn book(&self) -> u32 {
@@ -208,6 +210,8 @@ pub(crate) struct Floor {
     pub writer: Writer,
     /// Makers that fill-or-kill orders of the entry have looked at.
     pub looked_at: usize,
+    /// How often a market has left the state HALTED.
+    halts_ended: u64,
 }
 
 #[inline]
@@ -220,11 +224,13 @@ fn group_hash(owner: u32, book_side: u32) -> u64 {
     mix(u64::from(owner) << 32 | u64::from(book_side))
 }
 
-/// Spread an `order_id`, which is given by a counter: neighbours stay together, so that the newest share cache lines. The
-/// table takes its place from the low bits and a tag from the highest seven.
+/// Spread an `order_id`, which is given by a counter, in blocks of sixteen: neighbours share cache lines, and no stretch
+/// of the table fills up with consecutive orders.
 #[inline]
 fn id_hash(order_id: u64) -> u64 {
-    order_id & (u64::MAX >> 7) | mix(order_id) & !(u64::MAX >> 7)
+    let block = mix(order_id >> 4);
+    // The highest seven bits are the table's tag: neighbours need different ones.
+    (block & !0xf | order_id & 0xf) ^ order_id << 57
 }
 
 /// Return the key of a price in the ladder: the better the price, the higher. Prices are below 2^53.
@@ -430,8 +436,8 @@ impl Floor {
         if let Some(&group) = found {
             return group;
         }
-        let halted = self.books[(book_side >> 1) as usize].market.state == STATE_HALTED;
-        let made = Group { owner, book_side, head: NONE, tail: NONE, prev: NONE, next: NONE, sorted: true, halted };
+        let made =
+            Group { owner, book_side, head: NONE, tail: NONE, prev: NONE, next: NONE, sorted: true, parked: false };
         let group = if let Some(free) = self.free_group {
             let next_free = self.groups[free as usize].next;
             self.free_group = (next_free != NONE).then_some(next_free);
@@ -484,32 +490,45 @@ impl Floor {
         }
     }
 
+    fn move_group(&mut self, group: u32, parked: bool) {
+        self.unlist_group(group);
+        self.groups[group as usize].parked = parked;
+        self.list_group(group);
+    }
+
     /// Give a market another state; return its next sequence number.
     pub fn set_state(&mut self, place: u32, state: u32) -> u64 {
         let book = &mut self.books[place as usize];
         let was_halted = std::mem::replace(&mut book.market.state, state) == STATE_HALTED;
-        let market_seq = book.next_seq();
-        let halted = state == STATE_HALTED;
-        if halted != was_halted {
-            let book = &self.books[place as usize];
-            let orders = self.pool.orders(&book.bids).chain(self.pool.orders(&book.asks));
-            let groups: Vec<u32> = orders.map(|slot| self.pool.node(slot).value.group).collect();
-            for group in groups {
-                if self.groups[group as usize].halted != halted {
-                    self.unlist_group(group);
-                    self.groups[group as usize].halted = halted;
-                    self.list_group(group);
-                }
-            }
-        }
-        market_seq
+        self.halts_ended += u64::from(was_halted && state != STATE_HALTED);
+        book.next_seq()
     }
 
-    /// Return the groups of an account's open orders on one side or both, with or without halted markets, in no order.
-    pub fn groups_of(&self, owner: u32, side: Option<Side>, halted_too: bool) -> impl Iterator<Item = (u32, &Group)> {
+    /// Park the groups of an account whose market is halted; return the others on one side or both, in no order.
+    pub fn groups_not_halted(&mut self, owner: u32, side: Option<Side>) -> Vec<u32> {
+        if self.accounts.row(owner).parked_at != self.halts_ended {
+            self.accounts.row_mut(owner).parked_at = self.halts_ended;
+            let parked: Vec<u32> =
+                self.groups_of(owner, None, true).filter(|(_, group)| group.parked).map(|(place, _)| place).collect();
+            for group in parked {
+                self.move_group(group, false);
+            }
+        }
+        let groups: Vec<(u32, u32)> =
+            self.groups_of(owner, side, false).map(|(place, group)| (place, group.book())).collect();
+        let halted = |book: u32| self.books[book as usize].market.state == STATE_HALTED;
+        let (halted, open): (Vec<_>, Vec<_>) = groups.into_iter().partition(|&(_, book)| halted(book));
+        for (group, _) in halted {
+            self.move_group(group, true);
+        }
+        open.into_iter().map(|(group, _)| group).collect()
+    }
+
+    /// Return the groups of an account's open orders on one side or both, with or without those parked, in no order.
+    pub fn groups_of(&self, owner: u32, side: Option<Side>, parked_too: bool) -> impl Iterator<Item = (u32, &Group)> {
         let lists = &self.accounts.row(owner).groups;
         let wanted = (0..lists.len()).filter(move |list| {
-            (halted_too || list & 2 == 0) && side.is_none_or(|side| (list & 1 == 1) == (side == Side::Sell))
+            (parked_too || list & 2 == 0) && side.is_none_or(|side| (list & 1 == 1) == (side == Side::Sell))
         });
         let first = wanted.map(|list| lists[list]).filter(|&first| first != NONE);
         first
@@ -520,6 +539,11 @@ impl Floor {
                 })
             })
             .map(|group| (group, &self.groups[group as usize]))
+    }
+
+    /// Return a group by its place.
+    pub fn group(&self, place: u32) -> &Group {
+        &self.groups[place as usize]
     }
 
     /// Return the group of an account's open orders in one market on one side.

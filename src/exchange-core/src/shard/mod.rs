@@ -263,8 +263,8 @@ impl Shard {
     }
 
     /// Return the groups of an account's orders that a mass cancel is for, by market, buys first.
-    fn groups_concerned(&self, pending: &PendingCancelAll, owner: u32, side: Option<Side>) -> Vec<u32> {
-        let floor = &self.floor;
+    fn groups_concerned(&mut self, pending: &PendingCancelAll, owner: u32, side: Option<Side>) -> Vec<u32> {
+        let floor = &mut self.floor;
         let may_end = |book: u32| pending.by_operator || floor.books[book as usize].market.state != STATE_HALTED;
         if pending.market != 0 {
             let Some(book) = floor.book_of(pending.market).filter(|&book| may_end(book)) else { return Vec::new() };
@@ -274,12 +274,16 @@ impl Shard {
                 .filter_map(|one| floor.group_in(owner, book, one))
                 .collect();
         }
-        let mut groups: Vec<(u32, bool, u32)> = floor
-            .groups_of(owner, side, pending.by_operator)
-            .map(|(place, group)| (floor.books[group.book() as usize].market.market, group.side() == Side::Sell, place))
-            .collect();
-        groups.sort_unstable();
-        groups.into_iter().map(|(_, _, group)| group).collect()
+        let mut groups: Vec<u32> = if pending.by_operator {
+            floor.groups_of(owner, side, true).map(|(place, _)| place).collect()
+        } else {
+            floor.groups_not_halted(owner, side)
+        };
+        groups.sort_unstable_by_key(|&place| {
+            let group = floor.group(place);
+            (floor.books[group.book() as usize].market.market, group.side() == Side::Sell)
+        });
+        groups
     }
 
     fn new_cancel_all(&mut self, account: u64, market: u32, side: u32, by_operator: bool) -> PendingCancelAll {

@@ -242,7 +242,6 @@ impl Shard {
         };
         let mut encoded = Vec::new();
         cut.encode(&mut encoded);
-        let count = |side: Side| self.floor.pool.count(book.half(side));
-        Some(BookCut { book: encoded, bid_orders: count(Side::Buy), ask_orders: count(Side::Sell) })
+        Some(BookCut { book: encoded, bid_orders: book.bids.orders(), ask_orders: book.asks.orders() })
     }
 }

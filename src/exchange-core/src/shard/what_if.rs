@@ -7,7 +7,7 @@ use hashbrown::HashSet;
 
 use crate::hashing::input_hash;
 use crate::kinds::Side;
-use crate::limits::{COMMAND_EVENTS_MAX, KEY_ID_BYTES, SIGNATURE_BYTES};
+use crate::limits::{COMMAND_EVENTS_MAX, ENTRY_WORK_MAX, KEY_ID_BYTES, SIGNATURE_BYTES};
 use crate::shard::{ApplyError, FORMAT, Shard};
 use crate::wire::entries::{ParsedBatch, ParsedEntry};
 use crate::wire::messages::{AccountState, Balance, BookState, ReplaceOrder, ShardState, SignedBatch, Timer};
@@ -107,7 +107,10 @@ impl Shard {
         for &place in &places {
             let book = &floor.books[place as usize];
             let mut side = |side: Side| {
-                let ended_max = takers.get(&place).copied().unwrap_or(0) * COMMAND_EVENTS_MAX;
+                // No entry ends more orders than it has work, and those of its last command.
+                let ended_max = takers
+                    .get(&place)
+                    .map_or(0, |&commands| (commands * COMMAND_EVENTS_MAX).min(ENTRY_WORK_MAX + COMMAND_EVENTS_MAX));
                 let slots = self.reachable(place, side, ended_max, &owners);
                 for &slot in &slots {
                     let account = floor.accounts.row(floor.pool.node(slot).owner).number;
@@ -157,6 +160,7 @@ impl Shard {
             })
             .collect();
         let mut takers = BTreeMap::new();
+        let mut of_any = 0;
         for head in heads {
             for command in &commands[head.first as usize..][..head.len as usize] {
                 match command {
@@ -168,11 +172,14 @@ impl Shard {
                     Command::Replace(command) => match self.slot_of_replaced(head.account, command) {
                         Some(slot) => *takers.entry(floor.where_is(slot).0).or_default() += 1,
                         // It may name an order that the batches themselves place, in a market that they then name, too.
-                        None => placed.iter().for_each(|&place| *takers.entry(place).or_default() += 1),
+                        None => of_any += 1,
                     },
                     _ => {}
                 }
             }
+        }
+        for place in placed {
+            *takers.entry(place).or_default() += of_any;
         }
         takers
     }

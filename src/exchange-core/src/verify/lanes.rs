@@ -1,5 +1,8 @@
 //! The fast path: the library of `ifma/`, which verifies eight signatures at once, behind what makes it safe to call.
 
+// The library has a C interface: the only unsafe code of the crate.
+#![allow(unsafe_code)]
+
 use std::ffi::c_void;
 use std::fmt;
 use std::path::Path;
