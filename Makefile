@@ -104,6 +104,10 @@ bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a 
 differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference over SIZE x 200,000 commands (DIFFERENTIAL_ARGS)
 	@$(BIN)/python -m tests.differential --commands $$(( $(SIZE) * 200000 )) --processes $(PROCESSES) $(DIFFERENTIAL_ARGS)
 
+.PHONY: compare-verifiers
+compare-verifiers: $(if $(CARGO),$(INSTALLED),core-missing) ## compare verdicts of all paths and the reference on SIZE x 100,000 signatures
+	@$(BIN)/python -m tools.compare_verifiers --count $$(( $(SIZE) * 100000 ))
+
 .PHONY: planted
 planted: $(if $(CARGO),$(INSTALLED),core-missing) ## plant bugs into the core: how soon is each found (PLANTED_ARGS="fee fok")
 	@$(BIN)/python -m tests.differential.planted $(PLANTED_ARGS)

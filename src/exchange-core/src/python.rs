@@ -11,7 +11,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
@@ -419,42 +419,39 @@ fn signature_refusal(
     Ok(released(py, || verify::signature_refusal(public_key, message, signature))?.map(verify::SignatureRefusal::name))
 }
 
-#[pyfunction]
-fn verify_batch(py: Python<'_>, messages: Vec<PyBackedBytes>, signatures: &[u8], keys: &[u8]) -> PyResult<Vec<bool>> {
-    Ok(released(py, || verify::verify_batch(&slices(&messages), signatures, keys))??)
-}
-
 /// `exchange_core.Verifier`. The lock is what lets threads share it: they take turns.
 #[pyclass(module = "exchange_core")]
 struct Verifier {
     verifier: Mutex<verify::Verifier>,
-    path: &'static str,
+}
+
+impl Verifier {
+    fn locked(&self) -> MutexGuard<'_, verify::Verifier> {
+        self.verifier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
 impl Verifier {
     #[new]
-    fn new(py: Python<'_>, known_keys_max: usize) -> PyResult<Self> {
-        let shipped = shipped_library(py)?;
-        let fast =
-            released(py, || shipped.and_then(|path| verify::Verifier::with_library(&path, known_keys_max).ok()))?;
-        Ok(fast.unwrap_or_else(|| verify::Verifier::portable(known_keys_max)).into())
-    }
-
-    #[staticmethod]
-    fn portable(known_keys_max: usize) -> Self {
-        verify::Verifier::portable(known_keys_max).into()
-    }
-
-    #[staticmethod]
-    fn with_library(py: Python<'_>, library: PathBuf, known_keys_max: usize) -> PyResult<Self> {
-        let verifier = released(py, || verify::Verifier::with_library(&library, known_keys_max))?;
-        verifier.map(Self::from).map_err(|error| PyValueError::new_err(error.to_string()))
+    #[pyo3(signature = (known_keys_max, library=None))]
+    fn new(py: Python<'_>, known_keys_max: usize, library: Option<PathBuf>) -> PyResult<Self> {
+        let made = released(py, || match &library {
+            Some(library) => verify::Verifier::fastest(library, known_keys_max),
+            None => Ok(verify::Verifier::portable(known_keys_max)),
+        })?;
+        let verifier = Mutex::new(made.map_err(|error| PyValueError::new_err(error.to_string()))?);
+        Ok(Self { verifier })
     }
 
     #[getter]
-    fn path(&self) -> &'static str {
-        self.path
+    fn path(&self, py: Python<'_>) -> PyResult<&'static str> {
+        released(py, || self.locked().path())
+    }
+
+    #[getter]
+    fn why_portable(&self, py: Python<'_>) -> PyResult<String> {
+        released(py, || self.locked().why_portable().to_owned())
     }
 
     fn verify_batch(
@@ -464,26 +461,8 @@ impl Verifier {
         signatures: &[u8],
         keys: &[u8],
     ) -> PyResult<Vec<bool>> {
-        Ok(released(py, || {
-            let mut verifier = self.verifier.lock().unwrap_or_else(PoisonError::into_inner);
-            verifier.verify_batch(&slices(&messages), signatures, keys)
-        })??)
+        Ok(released(py, || self.locked().verify_batch(&slices(&messages), signatures, keys))??)
     }
-}
-
-impl From<verify::Verifier> for Verifier {
-    fn from(verifier: verify::Verifier) -> Self {
-        Self { path: verifier.path(), verifier: Mutex::new(verifier) }
-    }
-}
-
-/// Return the library that a variable of the environment names, or the one that came with the module in its wheel.
-fn shipped_library(py: Python<'_>) -> PyResult<Option<PathBuf>> {
-    if std::env::var_os(verify::LIBRARY_VARIABLE).is_some() {
-        return Ok(verify::find_library());
-    }
-    let module: PathBuf = py.import("exchange_core")?.filename()?.extract()?;
-    Ok(Some(module.with_file_name("lib").join("libexchange_ifma.so")).filter(|path| path.is_file()))
 }
 
 impl From<verify::ShapeError> for PyErr {
@@ -522,7 +501,6 @@ fn exchange_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(batch_head, module)?)?;
     module.add_function(wrap_pyfunction!(key_refusal, module)?)?;
     module.add_function(wrap_pyfunction!(signature_refusal, module)?)?;
-    module.add_function(wrap_pyfunction!(verify_batch, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("RULES_MAX", shard::RULES_MAX)?;
     module.add("MESSAGES", PyTuple::new(py, MESSAGES)?)?;
