@@ -254,7 +254,9 @@ impl WhatIf {
     }
 
     fn run<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let what_if = self.what_if.take().ok_or_else(|| PyRuntimeError::new_err("it runs once"))?;
+        let what_if = self.what_if.take().ok_or_else(|| {
+            PyRuntimeError::new_err("a what-if runs once, and this one did; ask the shard for another")
+        })?;
         Ok(PyBytes::new(py, &released(py, || what_if.run())??))
     }
 }
@@ -604,7 +606,7 @@ mod folds {
     }
 
     fn hash_of(bytes: &[u8]) -> PyResult<[u8; 32]> {
-        bytes.try_into().map_err(|_| PyValueError::new_err("a hash has 32 bytes"))
+        bytes.try_into().map_err(|_| PyValueError::new_err(format!("SHAPE: a hash has 32 bytes, not {}", bytes.len())))
     }
 
     fn slices(frames: &[PyBackedBytes]) -> Vec<&[u8]> {
@@ -655,8 +657,12 @@ mod folds {
             let (kind, holder, asset, units) = units.unwrap_or_default();
             let (market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot) =
                 markets.unwrap_or_default();
-            if kind.iter().any(|kind| *kind > ledger::HolderKind::Payments as u8) {
-                return Err(PyValueError::new_err("a kind of holder is a place in KINDS"));
+            let kinds_max = ledger::HolderKind::Payments as u8;
+            if let Some(kind) = kind.iter().find(|&&kind| kind > kinds_max) {
+                let detail = format!(
+                    "HOLDER_KIND: {kind}; a kind is its place in exchange.settlement.ledger.KINDS, 0 .. {kinds_max}"
+                );
+                return Err(PyValueError::new_err(detail));
             }
             let link_ends = |(shard, last_sequence)| LinkEndColumns { shard, last_sequence };
             let rows = Rows {
@@ -699,7 +705,15 @@ mod folds {
         }
 
         fn adopt(&mut self, draft: &LedgerDraft) -> PyResult<()> {
-            if self.0.adopt(&draft.0) { Ok(()) } else { Err(PyValueError::new_err("the draft is of another position")) }
+            if self.0.adopt(&draft.0) {
+                return Ok(());
+            }
+            let (after_n, n) = (draft.0.after_n, self.0.n());
+            let detail = format!(
+                "DRAFT_POSITION: the draft is of frames after {after_n}, the ledger stands after {n} or has another hash \
+                 there; adopt drafts in the order in which they were folded, or fold again"
+            );
+            Err(PyValueError::new_err(detail))
         }
 
         #[getter]
@@ -1042,7 +1056,11 @@ mod folds {
                 0 => Watch::Nothing,
                 1 => Watch::EveryFrame,
                 2 => Watch::EveryCommand,
-                _ => return Err(PyValueError::new_err("0, 1 or 2")),
+                _ => {
+                    return Err(PyValueError::new_err(format!(
+                        "WATCH: {watch}; 0: nothing, 1: every frame, 2: every command"
+                    )));
+                }
             };
             if self.0.watch(market, watch) { Ok(()) } else { Err(no_market(market)) }
         }
