@@ -2,7 +2,8 @@
 
 Bytes and plain numbers only; `exchange.engine.core` makes the engines' port of them. A call takes a whole batch and
 releases the GIL while it works. An argument of another type raises TypeError, a number that does not fit its field
-OverflowError. A panic in the core, which no input causes, raises Stop with the reason INVARIANT.
+OverflowError. A panic in the core, which no input causes, raises Stop with the reason INVARIANT; one while a Shard, a
+Ledger or a ShardFold was changed is raised again by whatever is asked of it.
 """
 
 from collections.abc import Sequence
@@ -58,9 +59,11 @@ class WireError(ValueError):
     """Bytes break a rule of the wire. `args`: reason of a WireReason, path of the field, offset in bytes, detail."""
 
 LEDGER_REASONS: Final[tuple[str, ...]]
-"""Why a ledger stops: `exchange.settlement.ledger.LedgerReason` but for RECEIVER_AHEAD, which the audit finds."""
+"""Why a ledger stops: `exchange.settlement.ledger.LedgerReason` but for RECEIVER_AHEAD, which the audit finds,
+and INVARIANT, which is a Stop."""
 FOLD_REASONS: Final[tuple[str, ...]]
-"""Why a ShardFold stops: `exchange.marketdata.chain.FoldReason` but for what only shard 0 knows."""
+"""Why a ShardFold stops: `exchange.marketdata.chain.FoldReason` but for what only shard 0 knows, and
+INVARIANT, which is a Stop."""
 
 class LoadError(ValueError):
     """Bytes are no genesis or no intact checkpoint of a trading shard. `args`: a sentence with a stable first word."""
@@ -76,7 +79,8 @@ class Shard:
     """A trading shard: a pure function from (state, entry) to (state, execution frame), with the state inside.
 
     Not for two threads at once: the second call raises RuntimeError. After Stop or UnknownFormat from `apply` the shard
-    executes nothing more; `exchange.engine.core` then raises the same again from every call.
+    executes nothing more; `exchange.engine.core` then raises the same again from every call. After a panic in `apply`
+    all but `shard`, `position`, `chain_hash` and `events_written` raise it again here.
     """
 
     @staticmethod

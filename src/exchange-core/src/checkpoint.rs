@@ -2,12 +2,13 @@
 //!
 //! `exchange.domain.invariants.broken_in_shard` says the same of the same state, in the same order.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::iter::once;
 
 use hashbrown::{HashMap, HashSet};
 
+use crate::frames::hex;
 use crate::hashing::state_hash;
 use crate::kinds::Side;
 use crate::limits::{LINK_DIGESTS_MAX, TIMERS_MAX};
@@ -191,14 +192,6 @@ impl Needs {
             }) && owner.account_seq > open_orders
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        // A string takes whatever is written to it.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 fn not_ascending<K: PartialOrd>(name: impl Display, keys: impl Iterator<Item = K>) -> Option<String> {
