@@ -1,5 +1,6 @@
 # `make` lists the targets. The first one that needs tools makes .venv from the locked packages, and fetches the crates
-# that the core needs where cargo is found; after that nothing here uses a network, except `make lock`.
+# that the core needs where cargo is found. While the locks stay as they are, a network is then used by `make lock`, by
+# `make bench-core` for the engines beside ours, by `make fuzz` for the fuzzer, and by nothing else.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -45,7 +46,7 @@ BENCH_ARGS ?=
 CARGO_TEST_ARGS ?=
 DIFFERENTIAL_ARGS ?=
 FUZZ_ARGS ?=
-FUZZ_TARGETS ?= apply_commands apply_frames order_frame batch operation link execution_frame state checkpoint
+FUZZ_TARGETS ?= apply_commands apply_frames order_frame batch operation link genesis execution_frame state checkpoint
 VECTORS_ARGS ?=
 LOCK_ARGS ?=
 SIZE ?= 1
@@ -108,6 +109,10 @@ bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a 
 differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference over SIZE x 200,000 commands (DIFFERENTIAL_ARGS)
 	@$(BIN)/python -m tests.differential --commands $$(( $(SIZE) * 200000 )) --processes $(PROCESSES) $(DIFFERENTIAL_ARGS)
 
+.PHONY: compare-verifiers
+compare-verifiers: $(if $(CARGO),$(INSTALLED),core-missing) ## compare verdicts of all paths and the reference on SIZE x 100,000 signatures
+	@$(BIN)/python -m tools.compare_verifiers --count $$(( $(SIZE) * 100000 ))
+
 .PHONY: planted
 planted: $(if $(CARGO),$(INSTALLED),core-missing) ## plant bugs into the core: how soon is each found (PLANTED_ARGS="fee fok")
 	@$(BIN)/python -m tests.differential.planted $(PLANTED_ARGS)
@@ -120,6 +125,8 @@ worst: $(if $(CARGO),$(CORE_BUILT),core-missing) ## time the most that one entry
 .PHONY: fuzz
 fuzz: export RUSTC_BOOTSTRAP := 1
 fuzz: $(if $(CARGO),$(INSTALLED),core-missing) ## fuzz every decoder and apply, SIZE seconds each (FUZZ_TARGETS=batch; needs cargo-fuzz)
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { \
+		echo "The fuzzer needs cargo-fuzz, and this cargo does not have it: cargo install cargo-fuzz" >&2; exit 1; }
 	@$(BIN)/python $(CRATE)/fuzz/seeds.py --unpack
 	@cd $(CRATE) && $(CARGO) fuzz build
 	@cd $(CRATE) && for target in $(FUZZ_TARGETS); do \

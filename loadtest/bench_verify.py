@@ -22,7 +22,7 @@ from nacl.exceptions import BadSignatureError
 
 from exchange.reference.signing import public_key_of, sign, verify_one
 from loadtest.bench_reference import machine
-from tools.core_examples import CRATE, command_of, environment_of_examples
+from tools.core_examples import CRATE, build_library, command_of
 
 SIZES: Final = (1, 8, 64, 512, 1_024)
 MESSAGE_BYTES: Final = 128
@@ -94,10 +94,9 @@ def core_figures() -> list[dict[str, Any]]:
     Raises:
         CalledProcessError: it does not build, or a verdict was wrong.
     """
-    environment = environment_of_examples()
-    ran = subprocess.run(
-        command_of("bench_verify"), cwd=CRATE, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
+    library = build_library()
+    command = command_of("bench_verify") + ([str(library)] if library else [])
+    ran = subprocess.run(command, cwd=CRATE, stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
 

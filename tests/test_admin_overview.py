@@ -1,6 +1,7 @@
 """AdminService: shards, processes, settings, accounts, and the doctor."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,6 +151,36 @@ def test_a_bus_that_is_set_up_wrongly_is_found(
         host.heads[shard] = head
     host.bus_facts = host.bus_facts._replace(**changes)
     assert failing(exchange) == names
+
+
+@pytest.mark.parametrize(
+    ("path", "why_portable", "state"),
+    [
+        ("ifma", "", api.CHECK_STATE_OK),
+        ("dalek", "IFMA_PROCESSOR: lacks it", api.CHECK_STATE_OK),
+        ("dalek", "IFMA_VERDICT: accepts a bad one", api.CHECK_STATE_WARNING),
+        ("dalek", "IFMA_FAILED: on a batch", api.CHECK_STATE_WARNING),
+        ("reference", "CORE_NONE: not built", api.CHECK_STATE_OK),
+    ],
+)
+def test_the_doctor_says_by_what_signatures_are_verified_and_warns_of_a_library_that_failed(
+    exchange: AdminExchange, monkeypatch: pytest.MonkeyPatch, path: str, why_portable: str, state: int
+) -> None:
+    verifier = SimpleNamespace(path=path, why_portable=why_portable)
+    monkeypatch.setattr("exchange.admin.doctor.make_verifier", lambda _: verifier)
+    found_state, found = checks(exchange)["signatures"]
+    assert found_state == state
+    assert found.endswith(why_portable)
+
+
+def test_the_doctor_finds_a_library_that_does_not_load(
+    exchange: AdminExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise ValueError("IFMA_LOAD: no such function")
+
+    monkeypatch.setattr("exchange.admin.doctor.make_verifier", refuse)
+    assert failing(exchange) == ["signatures"]
 
 
 def test_a_stopped_shard_is_found(exchange: AdminExchange) -> None:

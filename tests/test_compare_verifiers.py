@@ -1,10 +1,15 @@
 import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from exchange.reference.signing import public_key_of, sign
 from tools.compare_verifiers import Row, differences, read_rows
 
+ROOT = Path(__file__).parents[1]
 SEED = b"compare".ljust(32, b".")
 KEY = public_key_of(SEED)
 
@@ -32,3 +37,17 @@ def test_a_stream_that_ends_within_a_row_is_an_error(cut: int) -> None:
     stream = io.BytesIO(row(b"message", signed=b"message", verdict=True)[:cut])
     with pytest.raises(EOFError, match="within a row"):
         list(read_rows(stream))
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="there is no cargo")
+def test_the_paths_of_the_core_and_the_reference_agree_on_random_and_mutated_signatures() -> None:
+    core = pytest.importorskip("exchange_core", reason="the core is not built: make core")
+    library = Path(core.__file__).parent / "lib" / "libexchange_ifma.so"
+    if not library.is_file() or core.Verifier(1, library).path != "ifma":
+        pytest.skip("the fast path is not for this machine")
+    command = [sys.executable, "-m", "tools.compare_verifiers", "--count", "2000", "--profile", "dev"]
+    command += ["--library", str(library)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2,000 signatures compared with the reference, seed 1: 0 differences" in ran.stdout
+    assert "verify_one against portable, keys new; portable; ifma, keys new; ifma" in ran.stderr

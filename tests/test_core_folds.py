@@ -267,7 +267,7 @@ def test_draft_of_another_position_is_not_adopted() -> None:
     ours = core.Ledger(genesis)
     draft = ours.fold(frames[:2])
     ours.adopt(draft)
-    with pytest.raises(ValueError, match="position"):
+    with pytest.raises(ValueError, match=r"DRAFT_POSITION: the draft is of frames after 0, .* fold again"):
         ours.adopt(draft)
 
 
@@ -442,9 +442,48 @@ def test_amounts_that_no_integer_of_the_core_holds_are_refused_in_the_same_words
 
 
 def test_reasons_of_the_core_are_those_of_the_python_ledger_and_fold() -> None:
-    assert {*core.LEDGER_REASONS, "RECEIVER_AHEAD"} == set(LedgerReason)
-    assert {*core.FOLD_REASONS, "UNKNOWN_WITHDRAWAL"} == set(FoldReason)
+    assert {*core.LEDGER_REASONS, "RECEIVER_AHEAD", "INVARIANT"} == set(LedgerReason)
+    assert {*core.FOLD_REASONS, "UNKNOWN_WITHDRAWAL", "INVARIANT"} == set(FoldReason)
     assert len(KINDS) == 6
+
+
+class Panicked:
+    """Stands for what the core keeps after a panic: every call raises it again (`running.rs` has the core's test)."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def raise_it_again(*_: object) -> Any:
+            raise core.Stop("INVARIANT", "the core panicked: a test asked for it")
+
+        return raise_it_again
+
+
+def test_panic_in_the_core_stops_the_ledger_like_any_other_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    venue = funded_venue(REFERENCE, UNBANDED)
+    ledger = CoreLedger(venue.genesis)
+    ledger.apply(venue.frames[:1])
+    draft, _ = ledger.fold_proven(venue.frames[1:2], chain_hash(venue.frames[1]))
+    monkeypatch.setattr(ledger, "_core", Panicked())
+    for call in (
+        lambda: ledger.apply(venue.frames[1:]),
+        lambda: ledger.fold_proven(venue.frames[1:2], chain_hash(venue.frames[1])),
+        lambda: ledger.adopt(draft),
+    ):
+        with pytest.raises(LedgerError, match="a test asked for it") as error:
+            call()
+        assert (error.value.reason, error.value.shard, error.value.n) == (LedgerReason.INVARIANT, venue.shard, 2)
+    assert (ledger.n, ledger.chain_hash) == (1, chain_hash(venue.frames[0]))
+
+
+def test_panic_in_the_core_stops_the_fold_like_any_other_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    venue = funded_venue(REFERENCE, UNBANDED)
+    fold = CoreShardFold.from_genesis(venue.genesis)
+    fold.apply(venue.frames[0])
+    monkeypatch.setattr(fold, "core", Panicked())
+    past = FrameMessage.FromString(venue.frames[0])
+    for call in (lambda: fold.apply(venue.frames[1]), lambda: fold.take_in_the_past(past, venue.frames[0])):
+        with pytest.raises(FoldError, match="a test asked for it") as error:
+            call()
+        assert (error.value.reason, error.value.shard, error.value.n) == (FoldReason.INVARIANT, venue.shard, 2)
 
 
 # --- market data ----------------------------------------------------------------------------------------------------

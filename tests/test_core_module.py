@@ -25,6 +25,7 @@ from exchange.wire.errors import UnknownFormatError, WireError, WireReason
 from exchange.wire.messages import encode
 
 exchange_core = pytest.importorskip("exchange_core", reason="the core is not built: make core")
+from exchange.engine.core import batch_verifier  # noqa: E402 - imports the module
 
 ROOT = Path(__file__).parents[1]
 CRATE = ROOT / "src" / "exchange-core"
@@ -102,7 +103,7 @@ def test_another_thread_runs_while_the_core_works() -> None:
     try:
         running.wait()
         assert not counts_during(lambda: exchange_core.batch_head(payload))  # too short to give it up
-        assert counts_during(lambda: exchange_core.verify_batch(messages, signatures, keys))
+        assert counts_during(lambda: exchange_core.Verifier(8).verify_batch(messages, signatures, keys))
         assert counts_during(apply)
     finally:
         sys.setswitchinterval(interval)
@@ -127,7 +128,7 @@ def test_another_thread_runs_while_the_core_works() -> None:
         lambda shard: exchange_core.check(b"Batch", b""),
         lambda shard: exchange_core.check("Batch", [1, 2]),
         lambda shard: exchange_core.key_refusal(bytearray(32)),
-        lambda shard: exchange_core.verify_batch([b""], "", b""),
+        lambda shard: exchange_core.Verifier(8).verify_batch([b""], "", b""),
     ],
 )
 def test_an_argument_of_another_type_is_a_type_error(call) -> None:  # type: ignore[no-untyped-def]
@@ -153,8 +154,8 @@ def test_rows_that_do_not_match_are_refused_before_anything_is_verified() -> Non
         ([], bytes(64), bytes(32)),
     ):
         with pytest.raises(ValueError, match="SHAPE"):
-            exchange_core.verify_batch(messages, signatures, keys)
-    assert exchange_core.verify_batch([], b"", b"") == []
+            exchange_core.Verifier(8).verify_batch(messages, signatures, keys)
+    assert exchange_core.Verifier(8).verify_batch([], b"", b"") == []
 
 
 def test_the_module_gives_the_verdict_of_every_case_of_the_rule() -> None:
@@ -173,19 +174,33 @@ def test_the_module_gives_the_verdict_of_every_case_of_the_rule() -> None:
         b"".join(signature for _, _, signature, _ in rows),
         b"".join(key for key, _, _, _ in rows),
     )
-    for verify in (
-        exchange_core.verify_batch,
-        exchange_core.Verifier.portable(8).verify_batch,
-        exchange_core.Verifier(8).verify_batch,
-    ):
-        assert verify(*columns) == [accepted for _, _, _, accepted in rows]
+    for verifier in (exchange_core.Verifier(8), batch_verifier(8)):
+        assert verifier.verify_batch(*columns) == [accepted for _, _, _, accepted in rows]
 
 
-def test_a_file_that_is_no_verifier_is_refused(tmp_path: Path) -> None:
+def test_a_library_that_was_named_and_does_not_load_is_an_error_where_the_processor_could_run_it(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "libexchange_ifma.so"
     file.write_bytes(b"no library")
-    with pytest.raises(ValueError, match="IFMA_"):
-        exchange_core.Verifier.with_library(file, 8)
+    try:
+        why = exchange_core.Verifier(8, file).why_portable
+    except ValueError as error:
+        assert str(error).startswith("IFMA_LOAD")  # noqa: PT017 - which of the two it is, the processor decides
+    else:
+        assert why.startswith("IFMA_PROCESSOR")
+
+
+def test_a_verifier_says_which_path_it_takes_and_why() -> None:
+    portable, fastest = exchange_core.Verifier(8), batch_verifier(8)
+    assert (portable.path, portable.why_portable.split(":")[0]) == ("dalek", "IFMA_NONE")
+    assert (fastest.path == "ifma") == (not fastest.why_portable)
+
+
+def test_the_environment_names_no_native_code_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = batch_verifier(8).path
+    monkeypatch.setenv("EXCHANGE_IFMA_LIBRARY", "/nowhere/libexchange_ifma.so")
+    assert batch_verifier(8).path == path
 
 
 def test_what_is_asked_of_a_shard_that_stopped_is_answered_with_the_stop(engine: EngineFactory) -> None:

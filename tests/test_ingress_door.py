@@ -386,9 +386,9 @@ def test_the_door_uses_the_faster_equation_and_agrees_on_random_and_mutated_sign
             assert verify_at_the_door(public, text, candidate) == verify_one(public, text, candidate), seed
 
 
-@pytest.mark.parametrize("verify", [verifying.make_verifier(8), verifying._one_by_one])
+@pytest.mark.parametrize("verifier", [verifying.make_verifier(8), verifying.OneByOne()])
 def test_signatures_that_are_verified_together_have_the_verdict_that_each_has_alone(
-    verify: verifying.VerifyRows,
+    verifier: verifying.BatchVerifier,
 ) -> None:
     rows = []
     for vector in json.loads(RULE_FILE.read_text())["vectors"]:
@@ -397,7 +397,7 @@ def test_signatures_that_are_verified_together_have_the_verdict_that_each_has_al
             rows.append((*parts, verify_one(*parts)))
     keys, messages, signatures, expected = map(list, zip(*rows, strict=True))
     for _ in range(2):  # the second time under keys that are known
-        assert verify(messages, b"".join(signatures), b"".join(keys)) == expected
+        assert verifier.verify_batch(messages, b"".join(signatures), b"".join(keys)) == expected
 
 
 def test_a_verdict_counts_for_the_key_under_which_it_was_found(desk: Desk) -> None:

@@ -1,8 +1,8 @@
 """Compare the verdicts of the core's paths and of the reference on random and mutated signatures.
 
 `examples/compare_verifiers.rs` of the crate makes them, asks ed25519-dalek and each of the core's paths, and passes
-them on; here the reference judges: its rule, with OpenSSL for the equation. The fast path takes part where its library
-was built and the processor has AVX-512 IFMA; the program says so. Status 1 when any verdict differs.
+them on; here the reference judges: its rule, with OpenSSL for the equation. The fast path takes part where the
+processor has AVX-512 IFMA; the program says so. Status 1 when any verdict differs.
 """
 
 import argparse
@@ -11,10 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from exchange.reference.signing import key_refusal, signature_refusal
-from tools.core_examples import CRATE, command_of, environment_of_examples
+from tools.core_examples import CRATE, build_library, command_of
 
 PROGRESS_ROWS: Final = 500_000
 
@@ -71,10 +72,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000_000, help="signatures (10,000,000: half an hour)")
     parser.add_argument("--seed", type=int, default=1, help="the same signatures for the same seed (1)")
+    parser.add_argument("--library", type=Path, metavar="FILE", help="of the fast path (built from ifma/)")
+    parser.add_argument("--profile", default="release", help="of cargo: dev builds sooner, release is faster (release)")
     options = parser.parse_args()
-    command, environment = command_of("compare_verifiers"), environment_of_examples()
-    command += [str(options.count), str(options.seed), "--write"]
-    with subprocess.Popen(command, cwd=CRATE, env=environment, stdout=subprocess.PIPE, bufsize=1 << 20) as process:
+    library = options.library.resolve() if options.library else build_library()
+    command = [*command_of("compare_verifiers", options.profile), str(options.count), str(options.seed), "--write"]
+    command += [f"--library={library}"] if library else []
+    with subprocess.Popen(command, cwd=CRATE, stdout=subprocess.PIPE, bufsize=1 << 20) as process:
         assert process.stdout is not None
         count = found = 0
         with contextlib.closing(process.stdout) as stream:

@@ -2,7 +2,8 @@
 
 Bytes and plain numbers only; `exchange.engine.core` makes the engines' port of them. A call takes a whole batch and
 releases the GIL while it works. An argument of another type raises TypeError, a number that does not fit its field
-OverflowError. A panic in the core, which no input causes, raises Stop with the reason INVARIANT.
+OverflowError. A panic in the core, which no input causes, raises Stop with the reason INVARIANT; one while a Shard, a
+Ledger or a ShardFold was changed is raised again by whatever is asked of it.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,6 @@ __all__ = [
     "key_refusal",
     "recode",
     "signature_refusal",
-    "verify_batch",
 ]
 
 __version__: Final[str]
@@ -59,9 +59,11 @@ class WireError(ValueError):
     """Bytes break a rule of the wire. `args`: reason of a WireReason, path of the field, offset in bytes, detail."""
 
 LEDGER_REASONS: Final[tuple[str, ...]]
-"""Why a ledger stops: `exchange.settlement.ledger.LedgerReason` but for RECEIVER_AHEAD, which the audit finds."""
+"""Why a ledger stops: `exchange.settlement.ledger.LedgerReason` but for RECEIVER_AHEAD, which the audit finds,
+and INVARIANT, which is a Stop."""
 FOLD_REASONS: Final[tuple[str, ...]]
-"""Why a ShardFold stops: `exchange.marketdata.chain.FoldReason` but for what only shard 0 knows."""
+"""Why a ShardFold stops: `exchange.marketdata.chain.FoldReason` but for what only shard 0 knows, and
+INVARIANT, which is a Stop."""
 
 class LoadError(ValueError):
     """Bytes are no genesis or no intact checkpoint of a trading shard. `args`: a sentence with a stable first word."""
@@ -77,7 +79,8 @@ class Shard:
     """A trading shard: a pure function from (state, entry) to (state, execution frame), with the state inside.
 
     Not for two threads at once: the second call raises RuntimeError. After Stop or UnknownFormat from `apply` the shard
-    executes nothing more; `exchange.engine.core` then raises the same again from every call.
+    executes nothing more; `exchange.engine.core` then raises the same again from every call. After a panic in `apply`
+    all but `shard`, `position`, `chain_hash` and `events_written` raise it again here.
     """
 
     @staticmethod
@@ -574,7 +577,10 @@ def batch_head(payload: bytes) -> tuple[int, int, int, int, int]:
     """
 
 def key_refusal(public_key: bytes) -> str | None:
-    """Return why the key may not be registered, by the name of a KeyRefusal; None: it may."""
+    """Return why the key may not be registered, by the name of a KeyRefusal; None: it may.
+
+    The services leave this to the engine; here it is to be compared with the reference, as `signature_refusal` is.
+    """
 
 def signature_refusal(public_key: bytes, message: bytes, signature: bytes) -> str | None:
     """Return why the signature is not one of the message, by the name of a SignatureRefusal; None: it is.
@@ -596,44 +602,40 @@ class Verifier:
     changes the cost, never an answer.
     """
 
-    def __new__(cls, known_keys_max: int) -> Verifier:
-        """Return the fastest that there is here.
+    def __new__(cls, known_keys_max: int, library: str | PathLike[str] | None = None) -> Verifier:
+        """Return one that takes the library's fast path where the processor has AVX-512 IFMA: eight signatures at once.
 
-        That is eight signatures at once by AVX-512 IFMA, where the processor has it and the library that
-        EXCHANGE_IFMA_LIBRARY names, or else the one in the module's wheel, can be loaded; else `portable`.
-        """
+        Without a library, on another processor, and where the library fails its trial it takes the portable path, and
+        `why_portable` says why.
 
-    @staticmethod
-    def portable(known_keys_max: int) -> Verifier:
-        """Return the one that every processor has."""
-
-    @staticmethod
-    def with_library(library: str | PathLike[str], known_keys_max: int) -> Verifier:
-        """Return the one on the fast path, whose library is that file.
+        Args:
+            known_keys_max: how many keys it remembers.
+            library: the file of `ifma/`, which comes in the module's wheel on Linux x86-64.
 
         Raises:
-            ValueError: the processor lacks what the library was built for, or the file is no such library; the message
-                has a stable first word.
+            ValueError: the file is no such library, or it has another interface or no memory; the message has a stable
+                first word.
         """
 
     @property
     def path(self) -> str:
-        """Which arithmetic verifies: `ifma` or `dalek`."""
+        """Which arithmetic verifies now: `ifma` or `dalek`. The former becomes the latter if the library ever fails."""
+
+    @property
+    def why_portable(self) -> str:
+        """Why `path` is not `ifma`, starting with a stable word; empty where it is."""
 
     def verify_batch(self, messages: Sequence[bytes], signatures: bytes, keys: bytes) -> list[bool]:
-        """Return what the function `verify_batch` returns. Raises as it does."""
+        """Return for each of n signatures whether it has no `signature_refusal`.
 
-def verify_batch(messages: Sequence[bytes], signatures: bytes, keys: bytes) -> list[bool]:
-    """Return for each of n signatures whether it has no `signature_refusal`.
+        Args:
+            messages: n signed payloads, lengths may differ.
+            signatures: 64 * n bytes; row i signs messages[i].
+            keys: 32 * n bytes, registered, in the same order.
 
-    Args:
-        messages: n signed payloads, lengths may differ.
-        signatures: 64 * n bytes; row i signs messages[i].
-        keys: 32 * n bytes, registered, in the same order.
+        Returns:
+            n booleans in the order of the rows. Batching changes the cost, never an answer (invariant I-12).
 
-    Returns:
-        n booleans in the order of the rows. Batching changes the cost, never an answer (invariant I-12).
-
-    Raises:
-        ValueError: the numbers of rows differ, or there are more than 32,768. No signature was checked.
-    """
+        Raises:
+            ValueError: the numbers of rows differ, or there are more than 32,768. No signature was checked.
+        """

@@ -202,6 +202,8 @@ def entries_of(world: World, theme: Theme, draw: Draw) -> Iterator[Made]:
         yield from _floods(maker)
     while True:
         _let_time_pass(maker)
+        if draw.one_in(40):
+            yield from _mass_cancels_around_a_halt(maker)
         yield _some_entry(maker)
 
 
@@ -224,6 +226,18 @@ def _opening(maker: Maker) -> Iterator[Made]:
             units = draw.bits(18) if poor else draw.between(low, high)
             transfers.append(Transfer(account, asset, min(units, AMOUNT_UNITS_MAX)))
     yield maker.made(maker.frame(links=[maker.link(transfers)]))
+
+
+def _mass_cancels_around_a_halt(maker: Maker) -> Iterator[Made]:
+    """Halt a market, let two accounts cancel all that they have, end the halt, let them do it again."""
+    draw = maker.draw
+    market = draw.pick(list(maker.numbers))
+    accounts = [draw.pick(list(maker.accounts)) for _ in range(2)]
+    for state in (MarketState.HALTED, MarketState.OPEN):
+        operation = maker.operation(MARKET, [SetMarketState(market, state)])
+        commands = tuple(CancelAllOrders(0, draw.below(3)) for _ in range(2))
+        batches = [maker.batch(account, commands) for account in accounts]
+        yield maker.made(maker.frame(batches, operations=[operation]), len(batches) * len(commands))
 
 
 def _let_time_pass(maker: Maker) -> None:

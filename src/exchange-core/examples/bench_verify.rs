@@ -7,10 +7,10 @@
 // The processor's clock of a thread is asked for through libc.
 #![allow(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signature, Signer, SigningKey, Verifier as _, VerifyingKey};
-use exchange_core::verify::{LibraryError, Verifier, find_library, verify_one};
+use exchange_core::verify::{LibraryError, Verifier, verify_one};
 use serde_json::json;
 
 const MESSAGE_BYTES: usize = 128;
@@ -87,7 +87,8 @@ fn count(verdicts: &[bool]) -> usize {
 }
 
 fn main() {
-    let library = find_library();
+    // The library of the fast path may be named.
+    let library = std::env::args_os().nth(1).map(PathBuf::from);
     for (keys, rows) in [("distinct", DISTINCT_KEYS), ("known", KNOWN_KEYS)] {
         for good in [true, false] {
             let signed = Signed::new(rows, good);
@@ -104,7 +105,7 @@ fn main() {
                     n,
                     measure(n, &signed, good, |m, s, k| count(&portable.verify_batch(m, s, k).unwrap())),
                 );
-                if let Some(mut fast) = library.as_ref().and_then(|path| fast_path(path)) {
+                if let Some(mut fast) = library.as_deref().and_then(fast_path) {
                     print(
                         "core, AVX-512 IFMA",
                         n,

@@ -1,16 +1,18 @@
 //! Random and mutated signatures, verified on every path; `tools/compare_verifiers.py` adds the reference.
 //!
-//! Usage: `compare_verifiers COUNT SEED [--write]`. Each signature is verified by `verify_one` (ed25519-dalek), by the
-//! portable path and by the fast path, on the latter two with its key new and known, in batches of changing size.
+//! Usage: `compare_verifiers COUNT SEED [--write] [--library=FILE]`. Each signature is verified by `verify_one`
+//! (ed25519-dalek), by the portable path and, by the library that is named, on the fast path; on the latter two with its
+//! key new and known, in batches of changing size.
 //! Differences go to standard error and end the program with status 1. With `--write` standard output has, for each:
 //! length of the message in two bytes, little-endian; kind and verdict, a byte each; key, signature, message.
 
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT as B, EIGHT_TORSION};
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::scalar::Scalar;
-use exchange_core::verify::{LibraryError, SMALL_ORDER_POINTS, Verifier, find_library, key_refusal, verify_one};
+use exchange_core::verify::{LibraryError, SMALL_ORDER_POINTS, Verifier, key_refusal, verify_one};
 use serde_json::json;
 use sha2::{Digest, Sha512};
 
@@ -248,20 +250,21 @@ fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u64>().ok());
     let (Some(count), Some(seed)) = (number(0), number(1)) else {
-        eprintln!("usage: compare_verifiers COUNT SEED [--write]");
+        eprintln!("usage: compare_verifiers COUNT SEED [--write] [--library=FILE]");
         std::process::exit(2);
     };
     let write = arguments.iter().any(|argument| argument == "--write");
+    let library = arguments.iter().find_map(|argument| argument.strip_prefix("--library=")).map(Path::new);
     let mut random = Random(seed);
     let keys = make_keys(&mut random);
     let mut verifiers =
         vec![("portable, keys new", Verifier::portable(0)), ("portable", Verifier::portable(KEYS_KNOWN))];
     for (name, known_keys_max) in [("ifma, keys new", 1), ("ifma", KEYS_KNOWN)] {
-        match find_library().map(|library| Verifier::with_library(&library, known_keys_max)) {
+        match library.map(|file| Verifier::with_library(file, known_keys_max)) {
             Some(Ok(fast)) => verifiers.push((name, fast)),
             Some(Err(error @ LibraryError::Processor)) => eprintln!("{error}"),
             Some(Err(error)) => panic!("{error}"),
-            None => eprintln!("no library of the fast path"),
+            None => eprintln!("no library of the fast path was named"),
         }
     }
     let names: Vec<&str> = verifiers.iter().map(|(name, _)| *name).collect();

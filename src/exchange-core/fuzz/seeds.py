@@ -32,6 +32,7 @@ DECODERS: Final = {
     "Batch": "batch",
     "Operation": "operation",
     "Link": "link",
+    "Genesis": "genesis",
     "ExecutionFrame": "execution_frame",
     "ShardState": "state",
     "Checkpoint": "checkpoint",
@@ -114,6 +115,7 @@ def _from_strict_bytes() -> Iterator[tuple[str, bytes]]:
 def _from_logs() -> Iterator[tuple[str, bytes]]:
     document = json.loads((VECTORS / "executions.json").read_text())
     for log in document["logs"]:
+        yield "genesis", bytes.fromhex(log["genesis"])
         if log["name"] == "control":
             continue
         checkpoint = bytes.fromhex(log["checkpoint"])

@@ -13,8 +13,8 @@ use exchange_core::hashing::{chain_hash, input_hash};
 use exchange_core::ledger::{Ledger, Rows};
 use exchange_core::shard::Shard;
 use exchange_core::wire::messages::{
-    AllocateFunds, CancelAllOrders, CancelOrder, Checkpoint, ExecutionFrame, Link, Operation, OrderFrame, PlaceOrder,
-    ReduceOrder, ReleaseFunds, ReplaceOrder, ShardState, SignedBatch,
+    AllocateFunds, CancelAllOrders, CancelOrder, Checkpoint, ExecutionFrame, Genesis, Link, Operation, OrderFrame,
+    PlaceOrder, ReduceOrder, ReleaseFunds, ReplaceOrder, ShardState, SignedBatch,
 };
 use exchange_core::wire::{Message, decode_batch};
 
@@ -59,6 +59,20 @@ pub fn operation(data: &[u8]) {
 
 pub fn link(data: &[u8]) {
     recoded::<Link>(data);
+}
+
+/// A genesis that a shard starts from is one that fold and ledger start from, and its checkpoint loads again.
+pub fn genesis(data: &[u8]) {
+    recoded::<Genesis>(data);
+    let (fold, ledger) = (ShardFold::from_genesis(data), Ledger::open(data, &Rows::default()));
+    let Ok(mut shard) = Shard::from_genesis(data) else { return };
+    let (fold, ledger) = (fold.expect("a shard starts from it"), ledger.expect("a shard starts from it"));
+    assert_eq!((fold.shard(), fold.chain_hash()), (shard.shard(), shard.chain_hash()));
+    assert_eq!((ledger.shard(), ledger.chain_hash()), (shard.shard(), shard.chain_hash()));
+    checkpoint(&shard.checkpoint());
+    let mut out = Vec::new();
+    shard.apply(1, 1, b"", &mut out).expect("an empty entry is answered");
+    check(&shard, &out);
 }
 
 /// A frame, and the same events as the next frame of the base and as the first one of the genesis.

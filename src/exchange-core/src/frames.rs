@@ -131,10 +131,10 @@ judge! {
     FeesPaidOut,
 }
 
-/// Return a hash as people read it.
-pub(crate) fn hex(hash: &[u8; 32]) -> String {
-    let mut out = String::with_capacity(64);
-    for byte in hash {
+/// Return a hash or a name as people read it.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
         let _ = write!(out, "{byte:02x}");
     }
     out

@@ -15,6 +15,8 @@ pub mod ledger;
 pub mod limits;
 #[cfg(feature = "python")]
 mod python;
+#[cfg(any(feature = "python", test))]
+mod running;
 pub mod shard;
 pub mod units;
 pub mod verify;

@@ -1,17 +1,16 @@
 //! The Python module `exchange_core`: converts, and nothing else.
 //!
 //! Every call that executes, decodes or verifies releases the GIL while it does, and takes a whole batch. A panic in
-//! the core, which none of its inputs causes, is `Stop("INVARIANT", ...)`. `exchange_core.pyi` documents the module; a
-//! test compares the two. The port that services use, `exchange.engine.port`, is put on top in `exchange.engine.core`.
+//! the core, which none of its inputs causes, is `Stop("INVARIANT", ...)`, raised again by what it left half changed.
+//! `exchange_core.pyi` documents the module; a test compares the two. The port that services use,
+//! `exchange.engine.port`, is put on top in `exchange.engine.core`.
 
 // PyO3 makes the arguments and hands them over.
 #![allow(clippy::needless_pass_by_value)]
 
-use std::any::Any;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
@@ -19,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::running::{Panicked, Running, caught};
 use crate::shard::{self, ApplyError};
 use crate::wire::Message;
 use crate::{limits, units, verify, wire};
@@ -37,16 +37,22 @@ type OpenOrder = (u64, u64, u32, u32, u64, u64, u64);
 
 /// Run work of the core with the GIL released; a panic in it is a stop.
 pub(crate) fn released<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
-    py.detach(|| catch_unwind(AssertUnwindSafe(work)))
-        .map_err(|panic| Stop::new_err(("INVARIANT", format!("the core panicked: {}", words_of(panic.as_ref())))))
+    Ok(py.detach(|| caught(work))?)
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a word")
+/// Run work that changes what the core keeps with the GIL released; after a panic in it every call is the same stop.
+fn changed<T: Send, R: Send>(
+    py: Python<'_>,
+    running: &mut Running<T>,
+    work: impl FnOnce(&mut T) -> R + Send,
+) -> PyResult<R> {
+    Ok(py.detach(|| running.change(work))?)
+}
+
+impl From<Panicked> for PyErr {
+    fn from(panic: Panicked) -> Self {
+        Stop::new_err(("INVARIANT", panic.detail()))
+    }
 }
 
 impl From<wire::WireError> for PyErr {
@@ -90,13 +96,13 @@ impl From<shard::LoadError> for PyErr {
 /// `exchange_core.Shard`.
 #[pyclass(module = "exchange_core")]
 struct Shard {
-    shard: shard::Shard,
+    shard: Running<shard::Shard>,
     answers: Vec<u8>,
 }
 
 impl Shard {
     fn new(shard: shard::Shard) -> Self {
-        Self { shard, answers: Vec::new() }
+        Self { shard: Running::new(shard), answers: Vec::new() }
     }
 }
 
@@ -120,7 +126,7 @@ impl Shard {
         let Self { shard, answers } = self;
         answers.clear();
         answers.shrink_to(ANSWERS_KEPT_BYTES);
-        let ends = released(py, || {
+        let ends = changed(py, shard, |shard| {
             entries
                 .iter()
                 .map(|(n, t_us, order_frame)| {
@@ -135,46 +141,49 @@ impl Shard {
 
     #[getter]
     fn shard(&self) -> u32 {
-        self.shard.shard()
+        self.shard.as_it_is().shard()
     }
 
     #[getter]
     fn position(&self) -> u64 {
-        self.shard.position()
+        self.shard.as_it_is().position()
     }
 
     #[getter]
     fn chain_hash<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.shard.chain_hash())
+        PyBytes::new(py, &self.shard.as_it_is().chain_hash())
     }
 
     #[getter]
     fn events_written(&self) -> u64 {
-        self.shard.events_written()
+        self.shard.as_it_is().events_written()
     }
 
-    fn has_due_work(&self, t_us: u64) -> bool {
-        self.shard.has_due_work(t_us)
+    fn has_due_work(&self, t_us: u64) -> PyResult<bool> {
+        Ok(self.shard.get()?.has_due_work(t_us))
     }
 
-    fn next_due_us(&self) -> Option<u64> {
-        self.shard.next_due_us()
+    fn next_due_us(&self) -> PyResult<Option<u64>> {
+        Ok(self.shard.get()?.next_due_us())
     }
 
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &released(py, || self.shard.state())?))
+        let shard = self.shard.get()?;
+        Ok(PyBytes::new(py, &released(py, || shard.state())?))
     }
 
     fn state_hash<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &released(py, || self.shard.state_hash())?))
+        let shard = self.shard.get()?;
+        Ok(PyBytes::new(py, &released(py, || shard.state_hash())?))
     }
 
     fn checkpoint<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &released(py, || self.shard.checkpoint())?))
+        let shard = self.shard.get()?;
+        Ok(PyBytes::new(py, &released(py, || shard.checkpoint())?))
     }
 
     fn summary<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let of = self.shard.summary();
+        let of = self.shard.get()?.summary();
         PyTuple::new(
             py,
             [
@@ -195,31 +204,32 @@ impl Shard {
         )
     }
 
-    fn facts(&self) -> Facts {
-        let of = self.shard.facts();
-        (of.position, of.t_us, of.sequences, of.control_floor, of.links_in)
+    fn facts(&self) -> PyResult<Facts> {
+        let of = self.shard.get()?.facts();
+        Ok((of.position, of.t_us, of.sequences, of.control_floor, of.links_in))
     }
 
     fn markets<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-        let markets = released(py, || self.shard.markets())?;
+        let shard = self.shard.get()?;
+        let markets = released(py, || shard.markets())?;
         Ok(markets.iter().map(|market| PyBytes::new(py, market)).collect())
     }
 
-    fn depth(&self, market: u32, levels_max: usize) -> Option<(Vec<Level>, Vec<Level>)> {
-        self.shard.depth(market, levels_max)
+    fn depth(&self, market: u32, levels_max: usize) -> PyResult<Option<(Vec<Level>, Vec<Level>)>> {
+        Ok(self.shard.get()?.depth(market, levels_max))
     }
 
-    fn balances(&self, account: u64) -> Vec<(u32, u64, u64)> {
-        self.shard.balances(account)
+    fn balances(&self, account: u64) -> PyResult<Vec<(u32, u64, u64)>> {
+        Ok(self.shard.get()?.balances(account))
     }
 
-    fn open_orders(&self, account: u64) -> Vec<OpenOrder> {
-        let orders = self.shard.open_orders(account).into_iter();
-        orders
+    fn open_orders(&self, account: u64) -> PyResult<Vec<OpenOrder>> {
+        let orders = self.shard.get()?.open_orders(account).into_iter();
+        Ok(orders
             .map(|shard::OpenOrder { order_id, client_order_id, market, side, price_ticks, open_lots, filled_lots }| {
                 (order_id, client_order_id, market, side, price_ticks, open_lots, filled_lots)
             })
-            .collect()
+            .collect())
     }
 
     fn book<'py>(
@@ -228,12 +238,14 @@ impl Shard {
         market: u32,
         orders_per_side_max: usize,
     ) -> PyResult<Option<(Bound<'py, PyBytes>, u64, u64)>> {
-        let cut = released(py, || self.shard.book(market, orders_per_side_max))?;
+        let shard = self.shard.get()?;
+        let cut = released(py, || shard.book(market, orders_per_side_max))?;
         Ok(cut.map(|cut| (PyBytes::new(py, &cut.book), cut.bid_orders, cut.ask_orders)))
     }
 
     fn what_if(&self, py: Python<'_>, batches: Vec<PyBackedBytes>, t_us: u64) -> PyResult<WhatIf> {
-        let what_if = released(py, || self.shard.what_if(&slices(&batches), t_us))??;
+        let shard = self.shard.get()?;
+        let what_if = released(py, || shard.what_if(&slices(&batches), t_us))??;
         Ok(WhatIf { position: what_if.position(), what_if: Some(what_if) })
     }
 }
@@ -254,7 +266,9 @@ impl WhatIf {
     }
 
     fn run<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let what_if = self.what_if.take().ok_or_else(|| PyRuntimeError::new_err("it runs once"))?;
+        let what_if = self.what_if.take().ok_or_else(|| {
+            PyRuntimeError::new_err("a what-if runs once, and this one did; ask the shard for another")
+        })?;
         Ok(PyBytes::new(py, &released(py, || what_if.run())??))
     }
 }
@@ -419,42 +433,39 @@ fn signature_refusal(
     Ok(released(py, || verify::signature_refusal(public_key, message, signature))?.map(verify::SignatureRefusal::name))
 }
 
-#[pyfunction]
-fn verify_batch(py: Python<'_>, messages: Vec<PyBackedBytes>, signatures: &[u8], keys: &[u8]) -> PyResult<Vec<bool>> {
-    Ok(released(py, || verify::verify_batch(&slices(&messages), signatures, keys))??)
-}
-
 /// `exchange_core.Verifier`. The lock is what lets threads share it: they take turns.
 #[pyclass(module = "exchange_core")]
 struct Verifier {
     verifier: Mutex<verify::Verifier>,
-    path: &'static str,
+}
+
+impl Verifier {
+    fn locked(&self) -> MutexGuard<'_, verify::Verifier> {
+        self.verifier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
 impl Verifier {
     #[new]
-    fn new(py: Python<'_>, known_keys_max: usize) -> PyResult<Self> {
-        let shipped = shipped_library(py)?;
-        let fast =
-            released(py, || shipped.and_then(|path| verify::Verifier::with_library(&path, known_keys_max).ok()))?;
-        Ok(fast.unwrap_or_else(|| verify::Verifier::portable(known_keys_max)).into())
-    }
-
-    #[staticmethod]
-    fn portable(known_keys_max: usize) -> Self {
-        verify::Verifier::portable(known_keys_max).into()
-    }
-
-    #[staticmethod]
-    fn with_library(py: Python<'_>, library: PathBuf, known_keys_max: usize) -> PyResult<Self> {
-        let verifier = released(py, || verify::Verifier::with_library(&library, known_keys_max))?;
-        verifier.map(Self::from).map_err(|error| PyValueError::new_err(error.to_string()))
+    #[pyo3(signature = (known_keys_max, library=None))]
+    fn new(py: Python<'_>, known_keys_max: usize, library: Option<PathBuf>) -> PyResult<Self> {
+        let made = released(py, || match &library {
+            Some(library) => verify::Verifier::fastest(library, known_keys_max),
+            None => Ok(verify::Verifier::portable(known_keys_max)),
+        })?;
+        let verifier = Mutex::new(made.map_err(|error| PyValueError::new_err(error.to_string()))?);
+        Ok(Self { verifier })
     }
 
     #[getter]
-    fn path(&self) -> &'static str {
-        self.path
+    fn path(&self, py: Python<'_>) -> PyResult<&'static str> {
+        released(py, || self.locked().path())
+    }
+
+    #[getter]
+    fn why_portable(&self, py: Python<'_>) -> PyResult<String> {
+        released(py, || self.locked().why_portable().to_owned())
     }
 
     fn verify_batch(
@@ -464,26 +475,8 @@ impl Verifier {
         signatures: &[u8],
         keys: &[u8],
     ) -> PyResult<Vec<bool>> {
-        Ok(released(py, || {
-            let mut verifier = self.verifier.lock().unwrap_or_else(PoisonError::into_inner);
-            verifier.verify_batch(&slices(&messages), signatures, keys)
-        })??)
+        Ok(released(py, || self.locked().verify_batch(&slices(&messages), signatures, keys))??)
     }
-}
-
-impl From<verify::Verifier> for Verifier {
-    fn from(verifier: verify::Verifier) -> Self {
-        Self { path: verifier.path(), verifier: Mutex::new(verifier) }
-    }
-}
-
-/// Return the library that a variable of the environment names, or the one that came with the module in its wheel.
-fn shipped_library(py: Python<'_>) -> PyResult<Option<PathBuf>> {
-    if std::env::var_os(verify::LIBRARY_VARIABLE).is_some() {
-        return Ok(verify::find_library());
-    }
-    let module: PathBuf = py.import("exchange_core")?.filename()?.extract()?;
-    Ok(Some(module.with_file_name("lib").join("libexchange_ifma.so")).filter(|path| path.is_file()))
 }
 
 impl From<verify::ShapeError> for PyErr {
@@ -522,7 +515,6 @@ fn exchange_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(batch_head, module)?)?;
     module.add_function(wrap_pyfunction!(key_refusal, module)?)?;
     module.add_function(wrap_pyfunction!(signature_refusal, module)?)?;
-    module.add_function(wrap_pyfunction!(verify_batch, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("RULES_MAX", shard::RULES_MAX)?;
     module.add("MESSAGES", PyTuple::new(py, MESSAGES)?)?;
@@ -563,9 +555,10 @@ mod folds {
     use pyo3::pybacked::PyBackedBytes;
     use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-    use super::released;
+    use super::{changed, released};
     use crate::fold::{self, LevelView, OrderView, TapeTrade, Watch};
     use crate::ledger::{self, LinkEndColumns, MarketColumns, Owner, RawEntry, Rows, UnitColumns};
+    use crate::running::Running;
 
     create_exception!(exchange_core, LedgerStop, PyException, "A ledger cannot go on: (reason, n, detail).");
     create_exception!(exchange_core, FoldStop, PyException, "A fold cannot go on: (reason, n, detail).");
@@ -604,7 +597,7 @@ mod folds {
     }
 
     fn hash_of(bytes: &[u8]) -> PyResult<[u8; 32]> {
-        bytes.try_into().map_err(|_| PyValueError::new_err("a hash has 32 bytes"))
+        bytes.try_into().map_err(|_| PyValueError::new_err(format!("SHAPE: a hash has 32 bytes, not {}", bytes.len())))
     }
 
     fn slices(frames: &[PyBackedBytes]) -> Vec<&[u8]> {
@@ -630,7 +623,7 @@ mod folds {
 
     /// `exchange_core.Ledger`.
     #[pyclass(module = "exchange_core")]
-    struct Ledger(ledger::Ledger);
+    struct Ledger(Running<ledger::Ledger>);
 
     /// `exchange_core.LedgerDraft`.
     #[pyclass(module = "exchange_core", frozen)]
@@ -655,8 +648,12 @@ mod folds {
             let (kind, holder, asset, units) = units.unwrap_or_default();
             let (market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot) =
                 markets.unwrap_or_default();
-            if kind.iter().any(|kind| *kind > ledger::HolderKind::Payments as u8) {
-                return Err(PyValueError::new_err("a kind of holder is a place in KINDS"));
+            let kinds_max = ledger::HolderKind::Payments as u8;
+            if let Some(kind) = kind.iter().find(|&&kind| kind > kinds_max) {
+                let detail = format!(
+                    "HOLDER_KIND: {kind}; a kind is its place in exchange.settlement.ledger.KINDS, 0 .. {kinds_max}"
+                );
+                return Err(PyValueError::new_err(detail));
             }
             let link_ends = |(shard, last_sequence)| LinkEndColumns { shard, last_sequence };
             let rows = Rows {
@@ -674,7 +671,7 @@ mod folds {
                 links_in: link_ends(links_in.unwrap_or_default()),
                 links_out: link_ends(links_out.unwrap_or_default()),
             };
-            Ok(Self(released(py, || ledger::Ledger::open(genesis, &rows))??))
+            Ok(Self(Running::new(released(py, || ledger::Ledger::open(genesis, &rows))??)))
         }
 
         #[pyo3(signature = (frames, entries=None))]
@@ -689,61 +686,71 @@ mod folds {
                 let entries = entries.iter();
                 entries.map(|(n, t_us, data)| RawEntry { n: *n, t_us: *t_us, order_frame: data }).collect::<Vec<_>>()
             });
-            Ok(LedgerDraft(released(py, || self.0.fold(&frames, entries.as_deref()))??))
+            let ledger = self.0.get()?;
+            Ok(LedgerDraft(released(py, || ledger.fold(&frames, entries.as_deref()))??))
         }
 
         fn fold_proven(&self, py: Python<'_>, frames: Vec<PyBackedBytes>, after_hash: &[u8]) -> PyResult<LedgerDraft> {
             let after_hash = hash_of(after_hash)?;
             let frames = slices(&frames);
-            Ok(LedgerDraft(released(py, || self.0.fold_proven(&frames, after_hash))??))
+            let ledger = self.0.get()?;
+            Ok(LedgerDraft(released(py, || ledger.fold_proven(&frames, after_hash))??))
         }
 
         fn adopt(&mut self, draft: &LedgerDraft) -> PyResult<()> {
-            if self.0.adopt(&draft.0) { Ok(()) } else { Err(PyValueError::new_err("the draft is of another position")) }
+            if self.0.change(|ledger| ledger.adopt(&draft.0))? {
+                return Ok(());
+            }
+            let (after_n, n) = (draft.0.after_n, self.0.get()?.n());
+            let detail = format!(
+                "DRAFT_POSITION: the draft is of frames after {after_n}, the ledger stands after {n} or has another hash \
+                 there; adopt drafts in the order in which they were folded, or fold again"
+            );
+            Err(PyValueError::new_err(detail))
         }
 
         #[getter]
-        fn shard(&self) -> u32 {
-            self.0.shard()
+        fn shard(&self) -> PyResult<u32> {
+            Ok(self.0.get()?.shard())
         }
 
         #[getter]
-        fn n(&self) -> u64 {
-            self.0.n()
+        fn n(&self) -> PyResult<u64> {
+            Ok(self.0.get()?.n())
         }
 
         #[getter]
-        fn t_us(&self) -> u64 {
-            self.0.t_us()
+        fn t_us(&self) -> PyResult<u64> {
+            Ok(self.0.get()?.t_us())
         }
 
         #[getter]
-        fn chain_hash<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-            PyBytes::new(py, &self.0.chain_hash())
+        fn chain_hash<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+            Ok(PyBytes::new(py, &self.0.get()?.chain_hash()))
         }
 
-        fn units(&self, kind: u8, holder: u64, asset: u32) -> i128 {
-            self.0.units(Owner::new(kind, holder, asset))
+        fn units(&self, kind: u8, holder: u64, asset: u32) -> PyResult<i128> {
+            Ok(self.0.get()?.units(Owner::new(kind, holder, asset)))
         }
 
-        fn by_asset(&self, kind: u8, holder: u64) -> Vec<(u32, i128)> {
-            self.0.by_asset(kind, holder)
+        fn by_asset(&self, kind: u8, holder: u64) -> PyResult<Vec<(u32, i128)>> {
+            Ok(self.0.get()?.by_asset(kind, holder))
         }
 
         fn holdings<'py>(&self, py: Python<'py>) -> PyResult<UnitLists<'py>> {
-            unit_lists(py, &self.0.holdings())
+            unit_lists(py, &self.0.get()?.holdings())
         }
 
-        fn last_link_from(&self, shard: u32) -> u64 {
-            self.0.last_link_from(shard)
+        fn last_link_from(&self, shard: u32) -> PyResult<u64> {
+            Ok(self.0.get()?.last_link_from(shard))
         }
 
-        fn last_link_to(&self, shard: u32) -> u64 {
-            self.0.last_link_to(shard)
+        fn last_link_to(&self, shard: u32) -> PyResult<u64> {
+            Ok(self.0.get()?.last_link_to(shard))
         }
 
-        fn partners(&self) -> Vec<u32> {
-            self.0.partners()
+        fn partners(&self) -> PyResult<Vec<u32>> {
+            Ok(self.0.get()?.partners())
         }
     }
 
@@ -883,7 +890,7 @@ mod folds {
 
     /// `exchange_core.ShardFold`.
     #[pyclass(module = "exchange_core")]
-    struct ShardFold(fold::ShardFold);
+    struct ShardFold(Running<fold::ShardFold>);
 
     /// `exchange_core.Applied`.
     #[pyclass(module = "exchange_core", frozen)]
@@ -933,108 +940,112 @@ mod folds {
     impl ShardFold {
         #[staticmethod]
         fn from_genesis(py: Python<'_>, genesis: &[u8]) -> PyResult<Self> {
-            Ok(Self(released(py, || fold::ShardFold::from_genesis(genesis))??))
+            Ok(Self(Running::new(released(py, || fold::ShardFold::from_genesis(genesis))??)))
         }
 
         #[staticmethod]
         fn from_state(py: Python<'_>, state: &[u8]) -> PyResult<Self> {
-            Ok(Self(released(py, || fold::ShardFold::from_state(state))??))
+            Ok(Self(Running::new(released(py, || fold::ShardFold::from_state(state))??)))
         }
 
         #[staticmethod]
         fn from_checkpoint(py: Python<'_>, checkpoint: &[u8]) -> PyResult<Self> {
-            Ok(Self(released(py, || fold::ShardFold::from_checkpoint(checkpoint))??))
+            Ok(Self(Running::new(released(py, || fold::ShardFold::from_checkpoint(checkpoint))??)))
         }
 
         fn apply(&mut self, py: Python<'_>, frames: Vec<PyBackedBytes>) -> PyResult<Applied> {
             let frames = slices(&frames);
             let mut applied = fold::Applied::default();
-            let result = released(py, || self.0.apply(&frames, &mut applied))?;
+            let result = changed(py, &mut self.0, |fold| fold.apply(&frames, &mut applied))?;
             let stop = result.err().map(|error| (error.reason.name(), error.n, error.detail));
             Ok(Applied { applied, stop })
         }
 
         fn take_in_the_past(&mut self, py: Python<'_>, frame: &[u8]) -> PyResult<()> {
-            Ok(released(py, || self.0.take_in_the_past(frame))??)
+            Ok(changed(py, &mut self.0, |fold| fold.take_in_the_past(frame))??)
         }
 
         #[getter]
-        fn shard(&self) -> u32 {
-            self.0.shard()
+        fn shard(&self) -> PyResult<u32> {
+            Ok(self.0.get()?.shard())
         }
 
         #[getter]
-        fn n(&self) -> u64 {
-            self.0.n()
+        fn n(&self) -> PyResult<u64> {
+            Ok(self.0.get()?.n())
         }
 
         #[getter]
-        fn t_us(&self) -> u64 {
-            self.0.t_us()
+        fn t_us(&self) -> PyResult<u64> {
+            Ok(self.0.get()?.t_us())
         }
 
         #[getter]
-        fn chain_hash<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-            PyBytes::new(py, &self.0.chain_hash())
+        fn chain_hash<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+            Ok(PyBytes::new(py, &self.0.get()?.chain_hash()))
         }
 
         #[getter]
-        fn settings(&self) -> (u64, u32, u32) {
-            let settings = self.0.settings();
-            (settings.max_validity_ms, settings.live_nonces_per_key_max, settings.open_orders_per_account_max)
+        fn settings(&self) -> PyResult<(u64, u32, u32)> {
+            let settings = self.0.get()?.settings();
+            Ok((settings.max_validity_ms, settings.live_nonces_per_key_max, settings.open_orders_per_account_max))
         }
 
         #[getter]
-        fn links_in(&self) -> BTreeMap<u32, u64> {
-            self.0.links_in().clone()
+        fn links_in(&self) -> PyResult<BTreeMap<u32, u64>> {
+            Ok(self.0.get()?.links_in().clone())
         }
 
         #[getter]
-        fn links_out(&self) -> BTreeMap<u32, u64> {
-            self.0.links_out().clone()
+        fn links_out(&self) -> PyResult<BTreeMap<u32, u64>> {
+            Ok(self.0.get()?.links_out().clone())
         }
 
         #[getter]
         #[allow(clippy::type_complexity)]
-        fn sent(&self) -> Vec<(u32, u64, Vec<(u64, u32, u64, u64)>)> {
-            let sent = self.0.sent().iter();
+        fn sent(&self) -> PyResult<Vec<(u32, u64, Vec<(u64, u32, u64, u64)>)>> {
+            let sent = self.0.get()?.sent().iter();
             let rows = sent.map(|((to_shard, sequence), parts)| {
                 let parts = parts.iter().map(|part| (part.account, part.asset, part.amount_units, part.debited_us));
                 (*to_shard, *sequence, parts.collect())
             });
-            rows.collect()
+            Ok(rows.collect())
         }
 
-        fn forget_sent(&mut self, to_shard: u32, up_to_sequence: u64) {
-            self.0.forget_sent(to_shard, up_to_sequence);
+        fn forget_sent(&mut self, to_shard: u32, up_to_sequence: u64) -> PyResult<()> {
+            Ok(self.0.change(|fold| fold.forget_sent(to_shard, up_to_sequence))?)
         }
 
-        fn markets(&self) -> Vec<u32> {
-            self.0.markets()
+        fn markets(&self) -> PyResult<Vec<u32>> {
+            Ok(self.0.get()?.markets())
         }
 
-        fn accounts(&self) -> Vec<u64> {
-            self.0.accounts()
+        fn accounts(&self) -> PyResult<Vec<u64>> {
+            Ok(self.0.get()?.accounts())
         }
 
         fn market<'py>(&self, py: Python<'py>, market: u32) -> PyResult<(Bound<'py, PyBytes>, u32)> {
-            let (settings, state) = self.0.market(market).ok_or_else(|| no_market(market))?;
+            let (settings, state) = self.0.get()?.market(market).ok_or_else(|| no_market(market))?;
             Ok((PyBytes::new(py, settings), state))
         }
 
         fn last_of(&self, market: u32) -> PyResult<(u64, u64)> {
-            self.0.last_of(market).ok_or_else(|| no_market(market))
+            self.0.get()?.last_of(market).ok_or_else(|| no_market(market))
         }
 
         #[pyo3(signature = (market, levels_max=None))]
         fn depth(&self, market: u32, levels_max: Option<usize>) -> PyResult<(Vec<Level>, Vec<Level>)> {
             let (bids, asks) =
-                self.0.depth(market, levels_max.unwrap_or(usize::MAX)).ok_or_else(|| no_market(market))?;
+                self.0.get()?.depth(market, levels_max.unwrap_or(usize::MAX)).ok_or_else(|| no_market(market))?;
             Ok((bids.iter().map(level_of).collect(), asks.iter().map(level_of).collect()))
         }
 
         fn level_at(&self, market: u32, side: u32, price_ticks: u64) -> PyResult<Level> {
-            self.0.level_at(market, side, price_ticks).map(|level| level_of(&level)).ok_or_else(|| no_market(market))
+            self.0
+                .get()?
+                .level_at(market, side, price_ticks)
+                .map(|level| level_of(&level))
+                .ok_or_else(|| no_market(market))
         }
 
         fn watch(&mut self, market: u32, watch: u8) -> PyResult<()> {
@@ -1042,53 +1053,57 @@ mod folds {
                 0 => Watch::Nothing,
                 1 => Watch::EveryFrame,
                 2 => Watch::EveryCommand,
-                _ => return Err(PyValueError::new_err("0, 1 or 2")),
+                _ => {
+                    return Err(PyValueError::new_err(format!(
+                        "WATCH: {watch}; 0: nothing, 1: every frame, 2: every command"
+                    )));
+                }
             };
-            if self.0.watch(market, watch) { Ok(()) } else { Err(no_market(market)) }
+            if self.0.change(|fold| fold.watch(market, watch))? { Ok(()) } else { Err(no_market(market)) }
         }
 
         fn trades_after(&self, market: u32, market_seq: u64, trades_max: usize) -> PyResult<(Vec<Trade>, u64)> {
-            let found = self.0.trades_after(market, market_seq, trades_max).ok_or_else(|| no_market(market))?;
+            let found = self.0.get()?.trades_after(market, market_seq, trades_max).ok_or_else(|| no_market(market))?;
             Ok((found.0.iter().map(trade_of).collect(), found.1))
         }
 
         fn trades_before(&self, market: u32, market_seq: u64, trades_max: usize) -> PyResult<(Vec<Trade>, u64)> {
-            let found = self.0.trades_before(market, market_seq, trades_max).ok_or_else(|| no_market(market))?;
+            let found = self.0.get()?.trades_before(market, market_seq, trades_max).ok_or_else(|| no_market(market))?;
             Ok((found.0.iter().map(trade_of).collect(), found.1))
         }
 
-        fn balances(&self, account: u64) -> Vec<(u32, i128, i128)> {
-            self.0.balances(account)
+        fn balances(&self, account: u64) -> PyResult<Vec<(u32, i128, i128)>> {
+            Ok(self.0.get()?.balances(account))
         }
 
-        fn account_seq(&self, account: u64) -> u64 {
-            self.0.account_seq(account)
+        fn account_seq(&self, account: u64) -> PyResult<u64> {
+            Ok(self.0.get()?.account_seq(account))
         }
 
-        fn open_orders(&self, account: u64) -> Vec<Order> {
-            self.0.open_orders(account).map(|order| order_of(&order)).collect()
+        fn open_orders(&self, account: u64) -> PyResult<Vec<Order>> {
+            Ok(self.0.get()?.open_orders(account).map(|order| order_of(&order)).collect())
         }
 
-        fn order(&self, order_id: u64) -> Option<Order> {
-            self.0.order(order_id).map(|order| order_of(&order))
+        fn order(&self, order_id: u64) -> PyResult<Option<Order>> {
+            Ok(self.0.get()?.order(order_id).map(|order| order_of(&order)))
         }
 
-        fn order_ids(&self) -> Vec<u64> {
-            self.0.order_ids()
-        }
-
-        #[getter]
-        fn markets_len(&self) -> usize {
-            self.0.markets_len()
+        fn order_ids(&self) -> PyResult<Vec<u64>> {
+            Ok(self.0.get()?.order_ids())
         }
 
         #[getter]
-        fn open_orders_len(&self) -> usize {
-            self.0.open_orders_len()
+        fn markets_len(&self) -> PyResult<usize> {
+            Ok(self.0.get()?.markets_len())
         }
 
-        fn set_self_trade_prevention(&mut self, order_id: u64, mode: u32) -> bool {
-            self.0.set_self_trade_prevention(order_id, mode)
+        #[getter]
+        fn open_orders_len(&self) -> PyResult<usize> {
+            Ok(self.0.get()?.open_orders_len())
+        }
+
+        fn set_self_trade_prevention(&mut self, order_id: u64, mode: u32) -> PyResult<bool> {
+            Ok(self.0.change(|fold| fold.set_self_trade_prevention(order_id, mode))?)
         }
     }
 

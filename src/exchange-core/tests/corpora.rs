@@ -63,4 +63,15 @@ macro_rules! corpora {
     )* };
 }
 
-corpora!(order_frame, batch, operation, link, execution_frame, state, checkpoint, apply_frames, apply_commands);
+corpora!(
+    order_frame,
+    batch,
+    operation,
+    link,
+    genesis,
+    execution_frame,
+    state,
+    checkpoint,
+    apply_frames,
+    apply_commands
+);

@@ -11,6 +11,7 @@ from exchange.admin.overview import MARKET_DATA, MATCHER, PEER_WAIT_S, SERVING, 
 from exchange.admin.port import BusFacts, HeadFacts, Host, NotExecutedYet, Peers
 from exchange.config.environment import Durability
 from exchange.engine.choice import describe
+from exchange.engine.verifying import describe_path, is_amiss, make_verifier
 
 INGRESS: Final = "ingress-verifier"
 SETTLEMENT: Final = "settlement-plane"
@@ -58,6 +59,7 @@ class Doctor:
             *self._check_heads(bus, heads),
             *self._check_processes(processes),
             *await self._check_matchers(processes, wait_s),
+            _check_verifier(),
             *self._check_settlement(positions),
             *self._check_markets(),
             await self._check_audit(),
@@ -372,6 +374,20 @@ class Doctor:
                 )
             )
         return found
+
+
+def _check_verifier() -> Found:
+    """Say what a door that is made here and now verifies by; the metrics of workers say what theirs do."""
+    try:
+        verifier = make_verifier(1)
+    except ValueError as error:
+        return Found("signatures", _FAILED, str(error), "no worker of ingress-verifier can start here")
+    return Found(
+        "signatures",
+        _WARNING if is_amiss(verifier) else _OK,
+        f"a worker that starts here verifies by {describe_path(verifier)}",
+        "install the core again (`make core`) and look for a fault of the processor" if is_amiss(verifier) else "",
+    )
 
 
 def _named(shards: Sequence[int]) -> str:

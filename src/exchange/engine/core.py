@@ -5,6 +5,7 @@ Importing this needs the module `exchange_core`, which `make core` builds and in
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import exchange_core
 
@@ -152,6 +153,21 @@ def batch_head(payload: bytes) -> tuple[int, int, int, int, int]:
         return exchange_core.batch_head(payload)
     except exchange_core.WireError as error:
         raise _wire_error(error) from None
+
+
+def batch_verifier(known_keys_max: int) -> exchange_core.Verifier:
+    """Return the verifier of batches, with the library of its fast path that came in the module's wheel, if one did.
+
+    Raises:
+        ValueError: that library cannot be loaded.
+    """
+    library = Path(exchange_core.__file__).parent / "lib" / "libexchange_ifma.so"
+    if not library.is_file():
+        return exchange_core.Verifier(known_keys_max)
+    try:
+        return exchange_core.Verifier(known_keys_max, library)
+    except ValueError as error:
+        raise ValueError(f"{error}; {library} came with the core: install it again (`make core`)") from error
 
 
 @contextmanager

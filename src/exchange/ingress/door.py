@@ -151,6 +151,7 @@ class Door:
         key_rates: tokens by key, one for each batch.
         max_validity_ms: longest validity by shard, where it is known.
         time_us: latest time of an entry by shard, where one is known: a shard's time never goes back.
+        verifier: what verifies signatures.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class Door:
         self.key_rates = key_rates
         self.max_validity_ms: dict[int, int] = {}
         self.time_us: dict[int, int] = {}
-        self._verify_rows = make_verifier(KNOWN_KEYS_MAX)
+        self.verifier = make_verifier(KNOWN_KEYS_MAX)
         self._signed_prefix = SignedKind.BATCH.value + environment.encode("ascii") + b"\0"
 
     def wrong_environment(self, named: str) -> Refusal | None:
@@ -210,7 +211,7 @@ class Door:
             for one in batches
             if type(one) is ReadBatch and (key := keys.get(one.key_id)) is not None and not key.revoked
         ]
-        verdicts = self._verify_rows(
+        verdicts = self.verifier.verify_batch(
             [self._signed_prefix + batch.payload for batch, _ in rows],
             b"".join(batch.signature for batch, _ in rows),
             b"".join(public_key for _, public_key in rows),
@@ -255,7 +256,7 @@ class Door:
 
     def _is_signed(self, batch: ReadBatch, public_key: bytes) -> bool:
         if batch.verdict is None or batch.verdict[0] != public_key:
-            [valid] = self._verify_rows([self._signed_prefix + batch.payload], batch.signature, public_key)
+            [valid] = self.verifier.verify_batch([self._signed_prefix + batch.payload], batch.signature, public_key)
             batch.verdict = public_key, valid
         return batch.verdict[1]
 
@@ -283,7 +284,11 @@ class Door:
 
 
 def make_door(environment: Environment, control: Control, settings: IngressSettings) -> Door:
-    """Return a door as the settings say, with buckets of its own, that looks at shard 0 as `control` knows it."""
+    """Return a door as the settings say, with buckets of its own, that looks at shard 0 as `control` knows it.
+
+    Raises:
+        ValueError: the library of the verifier's fast path is there and cannot be loaded.
+    """
     return Door(
         environment.name,
         control,

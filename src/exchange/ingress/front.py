@@ -27,7 +27,7 @@ from exchange.serving.internal import Peers
 from exchange.serving.metrics import Metrics
 from exchange.serving.one_port import PortLimits
 from exchange.serving.ports import Port
-from exchange.serving.process import port_tls
+from exchange.serving.process import CannotStartError, port_tls
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ async def serve_front(
         metrics: where calls are counted; None: nowhere that can be read.
 
     Raises:
-        CannotStartError: TLS is not set up as it has to be.
+        CannotStartError: TLS is not set up as it has to be, or the library of the verifier does not load.
         OSError: the address cannot be listened on.
     """
     from exchange.ingress.door import make_door
@@ -76,7 +76,10 @@ async def serve_front(
     follower = ControlFollower(bus, environment, CheckpointStore(settings.checkpoints))
     try:
         await follower.start()
-        door = make_door(environment, follower, settings)
+        try:
+            door = make_door(environment, follower, settings)
+        except ValueError as error:
+            raise CannotStartError(str(error)) from error
 
         async def verify(request: bytes, host: str) -> bytes:
             return await verify_bytes(door, request, host)

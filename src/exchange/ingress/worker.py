@@ -15,6 +15,7 @@ from exchange.bus.errors import BusUnavailable
 from exchange.control.follower import ControlFollower
 from exchange.control.view import ChainBrokenError
 from exchange.domain.units import CONTROL_SHARD
+from exchange.engine.verifying import describe_path, is_amiss
 from exchange.execution.checkpoints import CheckpointStore
 from exchange.ingress.door import ReadBatch, make_door
 from exchange.ingress.messages import Chunk, Connection, Executed, FromFramer, Hello, Refused, Sequenced, framer_decoder
@@ -37,7 +38,16 @@ class Worker(Service):
         settings, environment = runtime.settings, runtime.environment
         self._runtime = runtime
         self._follower = ControlFollower(runtime.bus, environment, CheckpointStore(settings.checkpoints))
-        self._door = make_door(environment, self._follower, settings)
+        try:
+            self._door = make_door(environment, self._follower, settings)
+        except ValueError as error:
+            raise CannotStartError(str(error)) from error
+        verifier = self._door.verifier
+        _log.log(
+            logging.WARNING if is_amiss(verifier) else logging.INFO,
+            "signatures are verified by %s",
+            describe_path(verifier),
+        )
         self._framer: Connection | None = None
         self._submissions = Submissions(
             door=self._door,
@@ -73,6 +83,11 @@ class Worker(Service):
         for what in self._submissions.counts.as_dict():
             counts.labels(what).set_function(partial(getattr, self._submissions.counts, what))
         counts.labels("commands_under_way").set_function(lambda: self._submissions.commands_under_way)
+        Gauge(
+            "clob_ingress_verifies_in_lanes",
+            "Whether signatures are verified eight at once; 0: one by one, and the log or `clob doctor` says why.",
+            registry=runtime.metrics.registry,
+        ).set_function(lambda: verifier.path == "ifma")
 
     async def start(self) -> None:
         """Follow shard 0 to its end and connect to the framer."""

@@ -51,6 +51,8 @@ class FoldReason(StrEnum):
     """An account has less than nothing."""
     UNKNOWN_WITHDRAWAL = "UNKNOWN_WITHDRAWAL"
     """A withdrawal was closed that was not open."""
+    INVARIANT = "INVARIANT"
+    """A rule that can never be broken was: the program is wrong."""
 
 
 class FoldError(Exception):

@@ -5,6 +5,7 @@ keeps in its own objects, books, tapes, orders and accounts, are windows here th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -276,7 +277,8 @@ class CoreShardFold(ShardFold):
 
     def apply(self, data: bytes) -> Applied:
         """Take in the next frame and return what it did, as `ShardFold.apply`."""
-        done = self.core.apply((data,))
+        with self._stops():
+            done = self.core.apply((data,))
         if done.stop is not None:
             reason, n, detail = done.stop
             raise FoldError(FoldReason(reason), self.shard, n, detail)
@@ -294,11 +296,19 @@ class CoreShardFold(ShardFold):
 
     def take_in_the_past(self, frame: ExecutionFrame, data: bytes) -> None:
         """Put onto tapes and into transit what a frame before the checkpoint says."""
-        try:
+        with self._stops():
             self.core.take_in_the_past(data)
+
+    @contextmanager
+    def _stops(self) -> Iterator[None]:
+        try:
+            yield
         except exchange_core.FoldStop as stop:
             reason, n, detail = stop.args
             raise FoldError(FoldReason(reason), self.shard, n, detail) from stop
+        except exchange_core.Stop as stop:
+            reason, detail = stop.args
+            raise FoldError(FoldReason(reason), self.shard, self.n + 1, detail) from stop
 
     # --- what it says -----------------------------------------------------------------------------------------------
 

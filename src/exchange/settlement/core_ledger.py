@@ -131,8 +131,9 @@ class CoreLedger(Ledger):
         """Make it so. The draft is of this ledger as it stands."""
         assert (draft.after_n, draft.after_hash) == (self.n, self.chain_hash), "the draft is of another position"
         assert isinstance(draft, CoreDraft), "the draft is of another ledger"
-        if draft.columns is not None:
-            self._core.adopt(draft.columns)
+        columns = draft.columns
+        if columns is not None:
+            self._folded(lambda: self._core.adopt(columns))
         self._sent.update(draft.sent)
         self._take_cursor()
 
@@ -142,6 +143,9 @@ class CoreLedger(Ledger):
         except exchange_core.LedgerStop as stop:
             reason, n, detail = stop.args
             raise LedgerError(LedgerReason(reason), self.shard, n, detail) from stop
+        except exchange_core.Stop as stop:
+            reason, detail = stop.args
+            raise LedgerError(LedgerReason(reason), self.shard, self.n + 1, detail) from stop
         except exchange_core.UnknownFormat as error:
             raise UnknownFormatError(*error.args) from error
 

@@ -73,6 +73,8 @@ class LedgerReason(StrEnum):
     """Somebody has 2^63 units or more."""
     RECEIVER_AHEAD = "RECEIVER_AHEAD"
     """A shard received links that their sender never sent."""
+    INVARIANT = "INVARIANT"
+    """A rule that can never be broken was: the program is wrong."""
 
 
 class LedgerError(Exception):

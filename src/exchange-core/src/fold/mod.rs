@@ -37,15 +37,13 @@ use crate::checkpoint::read_shard_checkpoint;
 use crate::frames::{RawEvent, hex, split};
 use crate::hashing::{chain_hash, genesis_hash};
 use crate::kinds::{BUY, SELL};
+use crate::ladder::NONE;
+use crate::shard::RULES_MAX;
 use crate::wire::messages::{
     BatchResult, CancelAllAccepted, CancelAllDone, CommandRejected, FundsCredited, Genesis, MarketStateChanged,
     RestingOrder, ShardSettings, ShardSettingsChanged, ShardState,
 };
 use crate::wire::{Message, check_format};
-
-/// Newest version of the rules whose events are understood here; they are from 1 on.
-pub const RULES_MAX: u32 = 1;
-const NONE: u32 = u32::MAX;
 
 /// A trading shard, after frame `n`.
 #[derive(Clone, Debug)]

@@ -24,11 +24,10 @@ use errors::{FrameStop, malformed, malformed_first};
 use folding::Folding;
 
 use crate::hashing::genesis_hash;
+use crate::shard::RULES_MAX;
 use crate::wire::messages::Genesis;
 use crate::wire::{Message, WireError, check_format};
 
-/// Newest version of the rules whose events are understood here; they are from 1 on.
-pub const RULES_MAX: u32 = 1;
 /// The account of the exchange itself.
 pub const EXCHANGE_ACCOUNT: u64 = 0;
 

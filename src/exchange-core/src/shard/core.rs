@@ -12,7 +12,7 @@ use crate::verify::{SignedKind, signed_bytes, verify_one};
 use crate::wire::entries::{ParsedBatch, ParsedLink, ParsedOperation};
 use crate::wire::messages::{BatchResult, LinkResult, OperationResult, ShardSettings};
 
-/// Newest version of the rules that this crate executes; it executes them from 1 on.
+/// Newest version of the rules that this crate executes, and whose events it understands; it does from 1 on.
 pub const RULES_MAX: u32 = 1;
 
 /// The key of an operator role, and what it signed last.

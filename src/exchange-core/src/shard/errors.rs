@@ -47,7 +47,7 @@ pub enum ApplyError {
 impl fmt::Display for ApplyError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Format(format) => write!(out, "UNKNOWN_FORMAT: {} has format {}", format.what, format.found),
+            Self::Format(format) => format.fmt(out),
             Self::Stop(stop) => write!(out, "{}: {}", stop.reason, stop.detail),
         }
     }

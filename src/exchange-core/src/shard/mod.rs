@@ -44,8 +44,7 @@ use crate::wire::messages::{
 };
 use crate::wire::{Command, Sink};
 
-/// Version of both frames, of the genesis, the state and the checkpoint.
-pub const FORMAT: u32 = 1;
+pub use crate::wire::messages::FORMAT;
 
 /// Spread the bits of a number that nobody can choose.
 #[inline]

@@ -414,7 +414,10 @@ fn genesis_refusal(genesis: &Genesis<'_>) -> Option<String> {
         return Some(format!("GENESIS_OPERATORS: the key of role {role} is refused: {refusal}"));
     }
     if genesis.shard == CONTROL_SHARD || genesis.shard > SHARD_MAX {
-        return Some(format!("GENESIS_SHARD: shard {} does not trade", genesis.shard));
+        return Some(format!(
+            "GENESIS_SHARD: shard {} does not trade; those that do are 1 .. {SHARD_MAX}",
+            genesis.shard
+        ));
     }
     None
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
@@ -18,9 +18,6 @@ use crate::limits::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
 
 /// Most rows of a call: the batches, links and operations of a full frame, rounded up.
 pub const ROWS_MAX: usize = 32_768;
-
-/// Names the library of the fast path, where it is not beside the program.
-pub const LIBRARY_VARIABLE: &str = "EXCHANGE_IFMA_LIBRARY";
 
 /// Rows whose points are encoded together, which costs one inversion for all of them.
 const ENCODED_TOGETHER: usize = 64;
@@ -91,25 +88,31 @@ pub fn verify_batch(messages: &[&[u8]], signatures: &[u8], keys: &[u8]) -> Resul
 /// evict those that do; that costs time, up to that of a key never seen, and never changes an answer.
 pub struct Verifier {
     lanes: Option<Lanes>,
+    why_portable: String,
     points: Points,
     undecided: Vec<usize>,
 }
 
 impl Verifier {
-    /// Return a verifier that remembers `known_keys_max` keys, on the fast path where `find_library` finds its library
-    /// and the processor has AVX-512 IFMA.
-    #[must_use]
-    pub fn new(known_keys_max: usize) -> Self {
-        let library = find_library();
-        library
-            .and_then(|path| Self::with_library(&path, known_keys_max).ok())
-            .unwrap_or_else(|| Self::portable(known_keys_max))
+    /// Return a verifier that remembers `known_keys_max` keys, on the fast path if the processor has AVX-512 IFMA and the
+    /// library passes its trial, else on the portable one; `why_portable` says which of the two it was.
+    ///
+    /// # Errors
+    /// `LibraryError` where the file is no such library, or cannot be used for a reason that is not the processor's.
+    pub fn fastest(library: &Path, known_keys_max: usize) -> Result<Self, LibraryError> {
+        match Self::with_library(library, known_keys_max) {
+            Err(error @ (LibraryError::Processor | LibraryError::Verdict)) => {
+                Ok(Self { why_portable: error.to_string(), ..Self::portable(known_keys_max) })
+            }
+            loaded => loaded,
+        }
     }
 
     /// Return a verifier on the path that every processor has: curve25519-dalek.
     #[must_use]
     pub fn portable(known_keys_max: usize) -> Self {
-        Self { lanes: None, points: Points::new(known_keys_max), undecided: Vec::new() }
+        let why_portable = "IFMA_NONE: no library of the fast path was named".to_owned();
+        Self { lanes: None, why_portable, points: Points::new(known_keys_max), undecided: Vec::new() }
     }
 
     /// Return a verifier on the fast path, whose library is the file `library`.
@@ -119,13 +122,19 @@ impl Verifier {
     /// the library does not give RFC 8032's verdicts.
     pub fn with_library(library: &Path, known_keys_max: usize) -> Result<Self, LibraryError> {
         let lanes = Lanes::load(library, known_keys_max)?;
-        Ok(Self { lanes: Some(lanes), ..Self::portable(known_keys_max) })
+        Ok(Self { lanes: Some(lanes), why_portable: String::new(), ..Self::portable(known_keys_max) })
     }
 
     /// Return which arithmetic verifies: `ifma` or `dalek`. The former becomes the latter if its library ever fails.
     #[must_use]
     pub fn path(&self) -> &'static str {
         if self.lanes.is_some() { "ifma" } else { "dalek" }
+    }
+
+    /// Return why the path is not `ifma`, starting with a stable word; empty where it is.
+    #[must_use]
+    pub fn why_portable(&self) -> &str {
+        &self.why_portable
     }
 
     /// Return what the function `verify_batch` returns.
@@ -149,6 +158,7 @@ impl Verifier {
         {
             // It panicked, which no input is known to bring about: what it left behind is not trusted again.
             self.lanes = None;
+            "IFMA_FAILED: the library failed on a batch, which was verified again".clone_into(&mut self.why_portable);
             by_dalek = &self.undecided;
         }
         for chunk in by_dalek.chunks(ENCODED_TOGETHER) {
@@ -156,14 +166,6 @@ impl Verifier {
         }
         Ok(verdicts)
     }
-}
-
-/// Return the file that `LIBRARY_VARIABLE` names, or else the one beside the running program; None where there is none.
-#[must_use]
-pub fn find_library() -> Option<PathBuf> {
-    let named = std::env::var_os(LIBRARY_VARIABLE).map(PathBuf::from);
-    let beside = || Some(std::env::current_exe().ok()?.with_file_name("libexchange_ifma.so"));
-    named.or_else(beside).filter(|path| path.is_file())
 }
 
 /// n messages, signatures and keys, in the same order.

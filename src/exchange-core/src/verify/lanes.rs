@@ -38,7 +38,10 @@ impl fmt::Display for LibraryError {
         match self {
             Self::Processor => f.write_str("IFMA_PROCESSOR: this processor lacks x86-64-v4 or AVX-512 IFMA"),
             Self::Load(error) => write!(f, "IFMA_LOAD: {error}"),
-            Self::Abi(found) => write!(f, "IFMA_ABI: the library has interface {found}, this program wants {ABI}"),
+            Self::Abi(found) => write!(
+                f,
+                "IFMA_ABI: the library has interface {found}, this program wants {ABI}; `make core` builds both"
+            ),
             Self::Memory => f.write_str("IFMA_MEMORY: no memory for the tables; ask for fewer known keys"),
             Self::Verdict => f.write_str("IFMA_VERDICT: the library refuses a good signature or accepts a bad one"),
         }

@@ -5,14 +5,14 @@
 //! `tests/vectors/ed25519_rule.json` pins every class.
 //!
 //! `verify_one` is for a signature now and then, `Verifier` for batches. The latter takes the library of `ifma/`, eight
-//! signatures at a time, where `cargo build --release` in that folder made it and the processor has AVX-512 IFMA.
+//! signatures at a time, where whoever makes it names that file and the processor has AVX-512 IFMA.
 
 mod batch;
 mod lanes;
 mod rule;
 mod signed;
 
-pub use batch::{LIBRARY_VARIABLE, ROWS_MAX, ShapeError, Verifier, find_library, verify_batch};
+pub use batch::{ROWS_MAX, ShapeError, Verifier, verify_batch};
 pub use lanes::LibraryError;
 pub use rule::{KeyRefusal, SignatureRefusal, case_refusal, key_refusal, signature_refusal, verify_one};
 pub use rule::{Refusal, SMALL_ORDER_POINTS};

@@ -1,12 +1,11 @@
 //! Batches have the verdicts of single signatures, on every path that this machine has.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::cases::{RFC_8032, bytes, rule_cases};
 use ed25519_dalek::{Signer, SigningKey};
-use exchange_core::verify::{
-    LibraryError, ROWS_MAX, ShapeError, Verifier, find_library, key_refusal, verify_batch, verify_one,
-};
+use exchange_core::verify::{LibraryError, ROWS_MAX, ShapeError, Verifier, key_refusal, verify_batch, verify_one};
 
 type Row = ([u8; 32], Vec<u8>, [u8; 64]);
 
@@ -14,7 +13,7 @@ type Row = ([u8; 32], Vec<u8>, [u8; 64]);
 fn paths(known_keys_max: usize) -> Vec<Verifier> {
     let portable = Verifier::portable(known_keys_max);
     let Some(library) = library() else {
-        eprintln!("the fast path was not tried: cargo build --release in ifma/ makes its library");
+        eprintln!("the fast path was not tried: `make core`, or cargo build --release in ifma/, makes its library");
         return vec![portable];
     };
     match Verifier::with_library(&library, known_keys_max) {
@@ -25,8 +24,11 @@ fn paths(known_keys_max: usize) -> Vec<Verifier> {
 }
 
 fn library() -> Option<PathBuf> {
-    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("ifma/target/release/libexchange_ifma.so");
-    find_library().or_else(|| Some(built()).filter(|path| path.is_file()))
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    ["exchange_core.data/platlib/exchange_core/lib", "ifma/target/release"]
+        .map(|folder| crate_folder.join(folder).join("libexchange_ifma.so"))
+        .into_iter()
+        .find(|path| path.is_file())
 }
 
 /// Return the cases whose key may be registered and whose signature has 64 bytes.
@@ -174,5 +176,73 @@ fn a_file_that_is_not_the_library_is_refused() {
     for path in [no_library.as_path(), Path::new("/nowhere/libexchange_ifma.so")] {
         let error = Verifier::with_library(path, 16).err().expect("an error");
         assert!(matches!(error, LibraryError::Load(_) | LibraryError::Processor), "{error}");
+        match Verifier::fastest(path, 16) {
+            Err(error) => assert!(matches!(error, LibraryError::Load(_)), "{error}"),
+            Ok(verifier) => {
+                assert!(verifier.why_portable().starts_with("IFMA_PROCESSOR"), "{}", verifier.why_portable());
+            }
+        }
     }
+}
+
+#[test]
+fn a_verifier_says_why_it_is_not_on_the_fast_path() {
+    for verifier in paths(16) {
+        assert_eq!(verifier.path() == "ifma", verifier.why_portable().is_empty(), "{}", verifier.why_portable());
+    }
+}
+
+/// Return the fast path's library of a verifier that is none, built with the rule by which it accepts messages.
+fn made_up_library(name: &str, accepts: &str) -> PathBuf {
+    const SOURCE: &str = r#"
+        #[repr(C)] pub struct View { start: *const u8, len: usize }
+        #[unsafe(no_mangle)] pub extern "C" fn exchange_ifma_abi() -> u32 { 1 }
+        #[unsafe(no_mangle)] pub extern "C" fn exchange_ifma_new(_: usize) -> *mut u8 { 8 as *mut u8 }
+        #[unsafe(no_mangle)] pub extern "C" fn exchange_ifma_free(_: *mut u8) {}
+        #[unsafe(no_mangle)] pub unsafe extern "C" fn exchange_ifma_verify(
+            _: *mut u8, n: usize, _: *const u8, _: *const u8, messages: *const View, verdicts: *mut u8,
+        ) -> i32 {
+            for row in 0..n {
+                let view = unsafe { &*messages.add(row) };
+                let message = unsafe { std::slice::from_raw_parts(view.start, view.len) };
+                if message.len() > 20 { return 1; }
+                unsafe { *verdicts.add(row) = u8::from(ACCEPTS) };
+            }
+            0
+        }
+    "#;
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (source, library) = (folder.join(format!("{name}.rs")), folder.join(format!("lib{name}.so")));
+    std::fs::write(&source, SOURCE.replace("ACCEPTS", accepts)).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let arguments = ["--edition=2024", "--crate-type=cdylib", "-Awarnings", "-o"];
+    let built = Command::new(rustc).args(arguments).arg(&library).arg(&source).status().unwrap();
+    assert!(built.success());
+    library
+}
+
+#[test]
+fn a_library_that_fails_its_trial_is_not_used_and_told() {
+    let library = made_up_library("accepts_all", "true");
+    let verifier = Verifier::fastest(&library, 16).unwrap();
+    assert_eq!(verifier.path(), "dalek");
+    let why = verifier.why_portable().split(':').next().unwrap();
+    assert!(["IFMA_VERDICT", "IFMA_PROCESSOR"].contains(&why), "{why}");
+}
+
+#[test]
+fn a_library_that_fails_later_changes_no_verdict_and_is_told() {
+    // Of the messages of the trial it accepts the right one, and it fails on the longer ones below.
+    let library = made_up_library("fails_later", r#"message == b"r""#);
+    let mut verifier = match Verifier::with_library(&library, 16) {
+        Err(LibraryError::Processor) => return,
+        made => made.unwrap(),
+    };
+    assert_eq!((verifier.path(), verifier.why_portable()), ("ifma", ""));
+    let mut rows = good_rows(64);
+    rows.drain(..32);
+    rows[3].2[40] ^= 1;
+    assert_eq!(verdicts(&mut verifier, &rows), singly(&rows));
+    assert_eq!(verifier.path(), "dalek");
+    assert!(verifier.why_portable().starts_with("IFMA_FAILED"), "{}", verifier.why_portable());
 }
