@@ -98,9 +98,12 @@ async def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         engine=options.engine,
         log_level="warning",
     )
+    # All load comes from one address, which by default may send less than one machine takes.
+    os.environ.setdefault("CLOB_ADDRESS_PER_SECOND", "0")
     async with EmbeddedExchange(data, running, on_change=print) as exchange:
         bench = Bench(exchange, sources, options.traders, lambda text: None)
         bench.seconds = options.seconds
+        bench.report.engine = options.engine
         await bench.run()
     report = bench.report
     orders = report.seeded.sent
