@@ -15,11 +15,11 @@ use exchange_core::shard::Shard;
 use crate::books::Books;
 use crate::json::Object;
 use crate::shards::nanoseconds;
-use crate::venue::{BATCHED, Packing, SINGLE, Writer, open};
+use crate::venue::{BATCHED, Writer, open};
 
 const START_TICKS: i64 = 1_000_000;
 /// Orders are put in by so many at a time.
-const PART: u64 = 4_096;
+const PART: u64 = 16_384;
 
 /// Passive orders on a hundredth as many prices, half of them on each side.
 struct Orders {
@@ -87,10 +87,11 @@ pub fn book(most: u64) -> ExitCode {
     grow("book", most, |part| part.iter().for_each(|message| books.apply(message, &mut total)))
 }
 
-/// Print the memory of `Shard` from a hundredth of `most` orders to all of them; 1,000 accounts.
+/// Print the memory of `Shard` from a hundredth of `most` orders to all of them.
 pub fn shard(most: u64) -> ExitCode {
-    let packing = Packing { single: false, ..SINGLE };
-    let (mut shard, mut writer) = open(1, packing);
+    let (mut shard, mut writer) = open(1, BATCHED);
+    // As many nonces as there will be: they grow with time, not with resting orders.
+    writer.fill_nonces(&mut shard);
     let mut out = Vec::new();
     grow("shard", most, |part| place(&mut shard, &mut writer, part, &mut out))
 }
