@@ -402,11 +402,24 @@ def test_signatures_that_are_verified_together_have_the_verdict_that_each_has_al
 
 def test_a_verdict_counts_for_the_key_under_which_it_was_found(desk: Desk) -> None:
     batch = read(desk.signed())
-    desk.door.verify([batch, Refusal(reasons.DOOR_REASON_MALFORMED, "not a batch")])
+    desk.door.verify([batch, Refusal(reasons.DOOR_REASON_MALFORMED, "not a batch")], 0.0)
     assert batch.verdict is not None
     assert batch.verdict[1]
     batch.verdict = (bytes(32), False)
     assert desk.door.judge(batch, NOW_US, 0.0) is None
+
+
+def test_what_exceeds_the_rate_of_its_key_is_not_verified() -> None:
+    desk = Desk(key_rates=TokenBuckets(1, 2))
+    batches = [read(desk.signed()) for _ in range(4)]
+    desk.door.verify(batches, 0.0)
+    assert [batch.verdict is not None for batch in batches] == [True, True, False, False]
+    assert [desk.door.judge(batch, NOW_US, 0.0) is None for batch in batches] == [True, True, False, False]
+    later = read(desk.signed())
+    desk.door.verify([later], 0.0)
+    assert later.verdict is None
+    desk.door.verify([later], 1.0)
+    assert later.verdict is not None
 
 
 def test_a_libsodium_that_multiplies_by_the_cofactor_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

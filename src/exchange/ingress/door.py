@@ -9,6 +9,7 @@ of an ingress may be SKEW_MS_MAX off; what is not certain by that clock is left 
 is final, as the contract says.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
@@ -199,18 +200,24 @@ class Door:
         rate = self.address_rates.per_second
         return _too_fast(f"your address sends more than {rate:g} batches and calls per second", wait_s)
 
-    def verify(self, batches: Iterable[object]) -> None:
-        """Verify batches together, which is cheaper than one by one. What is no ReadBatch or has no key is passed over.
+    def verify(self, batches: Iterable[object], now_s: float) -> None:
+        """Verify batches together, which is cheaper than one by one; `judge` finds the verdicts.
 
-        `judge` finds the verdict. One that it then refuses for its key's rate was verified for nothing; its address has
-        paid for it.
+        What is no ReadBatch or has no key is passed over, and what exceeds its key's rate: that costs no verification.
+
+        Args:
+            batches: those that are judged next, in their order.
+            now_s: a clock that never goes back, for the rates.
         """
         keys = self.control.view.keys
-        rows = [
-            (one, key.public_key)
-            for one in batches
-            if type(one) is ReadBatch and (key := keys.get(one.key_id)) is not None and not key.revoked
-        ]
+        asked: Counter[bytes] = Counter()
+        rows: list[tuple[ReadBatch, bytes]] = []
+        for one in batches:
+            if type(one) is not ReadBatch or (key := keys.get(one.key_id)) is None or key.revoked:
+                continue
+            if self.key_rates.has_more_than(asked[one.key_id], one.key_id, now_s):
+                asked[one.key_id] += 1
+                rows.append((one, key.public_key))
         verdicts = self.verifier.verify_batch(
             [self._signed_prefix + batch.payload for batch, _ in rows],
             b"".join(batch.signature for batch, _ in rows),

@@ -34,29 +34,32 @@ class TokenBuckets:
         More tokens than a bucket holds are let through when it is full, and then the sender waits for all of them: a
         message of the largest allowed size is never refused for ever.
         """
-        seconds = self._seconds_per_token
-        if not seconds:
+        if not self._seconds_per_token:
             return 0.0
-        full_at_s = self._full_at_s.get(sender)
-        if full_at_s is None:
-            if len(self._full_at_s) >= self._senders_max and not self._make_room(now_s):
-                sender = CROWD
-                full_at_s = self._full_at_s.get(sender, now_s)
-            else:
-                full_at_s = now_s
-        if full_at_s < now_s:
-            full_at_s = now_s
-        missing_s = full_at_s - now_s
-        wait_s = missing_s + min(tokens * seconds, self._burst_s) - self._burst_s
-        if wait_s > 1e-9:
-            return wait_s
-        self._full_at_s[sender] = full_at_s + tokens * seconds
-        return 0.0
+        if sender not in self._full_at_s and len(self._full_at_s) >= self._senders_max and not self._make_room(now_s):
+            sender = CROWD
+        wait_s = self._wait_s(sender, tokens, now_s)
+        if not wait_s:
+            full_at_s = max(self._full_at_s.get(sender, now_s), now_s)
+            self._full_at_s[sender] = full_at_s + tokens * self._seconds_per_token
+        return wait_s
+
+    def has_more_than(self, tokens: float, sender: Hashable, now_s: float) -> bool:
+        """Return whether one more token could be taken after so many, one by one; takes none."""
+        if sender not in self._full_at_s and len(self._full_at_s) >= self._senders_max:
+            sender = CROWD
+        return not self._wait_s(sender, 1, now_s, tokens)
 
     def give_back(self, sender: Hashable, tokens: float) -> None:
         """Undo a take: what it was for turned out not to be the sender's doing."""
         if sender in self._full_at_s:
             self._full_at_s[sender] -= tokens * self._seconds_per_token
+
+    def _wait_s(self, sender: Hashable, tokens: float, now_s: float, before: float = 0) -> float:
+        """Return how long these tokens have to be waited for when `before` others are taken first."""
+        missing_s = max(self._full_at_s.get(sender, now_s) - now_s, 0.0) + before * self._seconds_per_token
+        wait_s = missing_s + min(tokens * self._seconds_per_token, self._burst_s) - self._burst_s
+        return wait_s if wait_s > 1e-9 else 0.0
 
     def _make_room(self, now_s: float) -> bool:
         """Forget the buckets that are full; return whether there is room now. Looks at most ten times a second."""

@@ -471,7 +471,7 @@ class Submissions:
             if not index % SLICE:
                 if index:
                     await asyncio.sleep(0)
-                door.verify(batches[index : index + SLICE])
+                door.verify(batches[index : index + SLICE], time.monotonic())
             if type(one) is not ReadBatch:
                 assert isinstance(one, Refusal)
                 submission.refuse(index, one, None)

@@ -56,7 +56,7 @@ async def verify_bytes(door: Door, request: bytes, address: str) -> bytes:
         if not index % SLICE:
             if index:
                 await asyncio.sleep(0)
-            door.verify(batches[index : index + SLICE])
+            door.verify(batches[index : index + SLICE], time.monotonic())
         if isinstance(one, Refusal):
             verdicts.append(_refused(one))
             continue
