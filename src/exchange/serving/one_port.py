@@ -26,7 +26,7 @@ import socket
 import ssl
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -81,6 +81,7 @@ class OnePort:
 
     Attributes:
         address: host:port that it listens on, once it is open.
+        is_closed: it takes nobody in and nobody stays.
         grpc_address: what the gRPC server has to listen on; add it with `add_insecure_port` before `open`.
     """
 
@@ -100,12 +101,15 @@ class OnePort:
         self._app = app if app is not None else web.Application()
         self._runner: web.AppRunner | None = None
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._accept_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._entering: set[socket.socket] = set()
         self._names = itertools.count(1)
         self._relayed: set[str] = set()
         self._per_host: Counter[str] = Counter()
         self._open = 0
+        self._all_left = asyncio.Event()
+        self.is_closed = False
         self.doors: set[_Door] = set()
         self.refused = 0
 
@@ -142,15 +146,16 @@ class OnePort:
         self._listener = await _listen(loop, host, port, reuse_port=reuse_port)
         bound = self._listener.getsockname()
         self.address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
-        self._accepting = loop.create_task(self._accept(self._listener), name=f"accept {self.address}")
+        loop.add_reader(self._listener, self._accept)
         return self
 
     def stop_accepting(self) -> None:
         """Take no new connections; those that are open stay, and HTTP ones close after the answer they wait for."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            self._accepting = None
+        if self._accept_timer is not None:
+            self._accept_timer.cancel()
+            self._accept_timer = None
         if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
         if self._runner is not None and self._runner.server is not None:
@@ -161,41 +166,53 @@ class OnePort:
         self.stop_accepting()
         if self._runner is not None:
             await self._runner.cleanup()
-            self._runner = None
-        for task in list(self._tasks):
-            task.cancel()
+        self.is_closed = True
+        # Nothing is cancelled: uvloop tells no protocol of a connection whose making was.
+        for connection in self._entering:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         for door in list(self.doors):
             door.abort()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=1)
+        self._all_left.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                if self._tasks:
+                    await asyncio.wait(list(self._tasks))
+                if self._open:
+                    await self._all_left.wait()
         for peer in list(self._relayed):
             self.relay_ended(peer)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     # --- accepting --------------------------------------------------------------------------------------------------
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, peername = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno in _NO_MORE_FILES:
-                    # Connections wait in the backlog meanwhile; accepting again at once would spin.
-                    _LOG.warning("cannot accept on %s: %s; trying again in 100 ms", self.address, error.strerror)
-                    await asyncio.sleep(0.1)
-                    continue
-                if error.errno in (errno.EBADF, errno.EINVAL):
-                    return
-                continue
-            host = callers.caller_of_peername(peername).host
-            if not self._may_enter(host):
-                self.refused += 1
-                connection.close()
-                continue
-            self._open += 1
-            self._per_host[host] += 1
-            self._spawn(self._serve(connection, host))
+    def _accept(self) -> None:
+        """Take a connection that waits.
+
+        This is no coroutine: one that is cancelled after the system has handed over a connection would lose it, open.
+        """
+        assert self._listener is not None
+        try:
+            connection, peername = self._listener.accept()
+        except OSError as error:
+            # Else it was there no more, or the system has told of another one's error.
+            if error.errno in _NO_MORE_FILES:
+                # Connections wait in the backlog meanwhile; accepting again at once would spin.
+                _LOG.warning("cannot accept on %s: %s; trying again in 100 ms", self.address, error.strerror)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(self._listener)
+                self._accept_timer = loop.call_later(0.1, loop.add_reader, self._listener, self._accept)
+            return
+        connection.setblocking(False)
+        host = callers.caller_of_peername(peername).host
+        if not self._may_enter(host):
+            self.refused += 1
+            connection.close()
+            return
+        self._open += 1
+        self._per_host[host] += 1
+        self._entering.add(connection)
+        self._spawn(self._serve(connection, host))
 
     def _may_enter(self, host: str) -> bool:
         if self._open >= self.limits.connections_max:
@@ -215,6 +232,7 @@ class OnePort:
             # The other side left, or its TLS does not fit ours: it has been told by TLS itself.
             connection.close()
         finally:
+            self._entering.discard(connection)
             if not door.was_made:
                 self.left(host)
 
@@ -224,8 +242,10 @@ class OnePort:
         self._per_host[host] -= 1
         if self._per_host[host] <= 0:
             del self._per_host[host]
+        if not self._open:
+            self._all_left.set()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -332,6 +352,9 @@ class _Door(asyncio.Protocol):
             transport.get_extra_info("peername"), certificate, is_tls=ssl_object is not None
         )
         self._port.doors.add(self)
+        if self._port.is_closed:
+            self.abort()
+            return
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
