@@ -122,6 +122,13 @@ SHARD_BREACHES: list[tuple[str, Alter]] = [
     ("I-13", put("pending", (PendingCancelAll(cancel_all_id=1, account=ALICE),))),
     ("I-18", put("books.0.bids.0.maker_prepaid_ppm", 1_000_000)),
     ("I-18", put("books.0.bids.0.taker_fee_ppm", 1_000_001)),
+    ("I-20", put("last_order", 2**51)),
+    ("I-20", put("last_trade", 2**64 - 1)),
+    ("I-20", put("books.0.market_seq", 2**64 - 1)),
+    ("I-20", put("accounts.0.account_seq", 2**64 - 1)),
+    ("I-20", put("core.operators.0.last_sequence", 2**64 - 1)),
+    ("I-20", put("core.links_in.0.last_sequence", 2**64 - 1)),
+    ("I-20", put("core.links_out.0.last_sequence", 2**64 - 1)),
 ]
 CONTROL_BREACHES: list[tuple[str, Alter]] = [
     ("I-02", put("treasury.0.balances.0.amount_units", 2**63)),
@@ -143,6 +150,9 @@ CONTROL_BREACHES: list[tuple[str, Alter]] = [
     ("I-17", put("keys.0.public_key", bytes(32))),
     ("I-17", put("keys.0.user", 99)),
     ("I-17", put("last_account", 99)),
+    ("I-20", put("last_user", 2**51)),
+    ("I-20", put("last_withdrawal", 2**64 - 1)),
+    ("I-20", put("treasury.0.account_seq", 2**64 - 1)),
 ]
 
 

@@ -22,6 +22,9 @@ use crate::wire::{Message, check_format};
 /// Most live nonces of a key under any settings.
 const LIVE_NONCES_PER_KEY_BOUND: usize = 1_048_576;
 
+/// No counter of a state comes this far: half of what a name has room for.
+const COUNTER_BOUND: u64 = 1 << (COUNTER_BITS - 1);
+
 /// Return the checkpoint of an encoded state. Equal states give equal bytes, whatever engine they come from.
 #[must_use]
 pub fn write_checkpoint(state: &[u8]) -> Vec<u8> {
@@ -66,7 +69,8 @@ pub fn read_shard_checkpoint(data: &[u8]) -> Result<ShardState<'_>, LoadError> {
 /// Return a line for the first breach of an invariant in a trading shard, starting with its number; None: it has none.
 #[must_use]
 pub fn broken_in_shard(state: &ShardState<'_>) -> Option<String> {
-    broken_core(&state.core)
+    broken_counters(state)
+        .or_else(|| broken_core(&state.core))
         .or_else(|| broken_books(state))
         .or_else(|| if orders_are_sound(state) { None } else { first_broken_order(state) })
         .or_else(|| broken_work(state))
@@ -216,6 +220,37 @@ fn broken_amounts(name: &str, amounts: &[AssetAmount], units_max: u64) -> Option
 }
 
 // --- every shard ----------------------------------------------------------------------------------------------------
+
+fn broken_counters(state: &ShardState<'_>) -> Option<String> {
+    let core = &state.core;
+    let operators =
+        core.operators.iter().map(|operator| ("last_sequence of operator", operator.role, operator.last_sequence));
+    let links_in = core.links_in.iter().map(|link| ("last_sequence of links_in", link.from_shard, link.last_sequence));
+    let links_out = core.links_out.iter().map(|out| ("last_sequence of links_out", out.to_shard, out.last_sequence));
+    let books = state.books.iter().map(|book| ("market_seq of market", book.market.market, book.market_seq));
+    let accounts = state.accounts.iter().map(|owner| ("account_seq of account", owner.account, owner.account_seq));
+    let pending =
+        state.pending.iter().map(|one| ("cancelled_orders of cancel_all", one.cancel_all_id, one.cancelled_orders));
+    let own = [
+        ("last_order", state.last_order),
+        ("last_trade", state.last_trade),
+        ("last_cancel_all", state.last_cancel_all),
+        ("last_timer", state.last_timer),
+    ];
+    let too_far = |counter: u64| counter >= COUNTER_BOUND;
+    let named =
+        |(name, of, counter): (&str, u64, u64)| too_far(counter).then(|| format!("I-20 {name} {of} is {counter}"));
+    let short = |(name, of, counter): (&'static str, u32, u64)| (name, u64::from(of), counter);
+    operators
+        .chain(links_in)
+        .chain(links_out)
+        .map(short)
+        .find_map(named)
+        .or_else(|| {
+            own.into_iter().find_map(|(name, counter)| too_far(counter).then(|| format!("I-20 {name} is {counter}")))
+        })
+        .or_else(|| books.map(short).chain(accounts).chain(pending).find_map(named))
+}
 
 fn broken_core(core: &ShardCore<'_>) -> Option<String> {
     let shard = core.genesis.shard;

@@ -54,12 +54,15 @@ INVARIANTS: dict[str, str] = {
     "I-17": "A public key is registered once, for ever, and every account and key belongs to one user.",
     "I-18": "Fees of an order in a role add up to its notional times the rate, rounded up once.",
     "I-19": "What is refused changes nothing but event numbers and, where its rule says so, a nonce or sequence.",
+    "I-20": "No counter reaches 2^51, of the 2^52 that an order_id and a trade_id have room for.",
 }
 """Name and sentence of each invariant. Numbers are never reused."""
 
 LIVE_NONCES_PER_KEY_BOUND = 1_048_576
 """Most live nonces of a key under any settings. The present settings may be lower than those that let them in."""
 UINT64 = 2**64
+COUNTER_BOUND = 1 << COUNTER_BITS - 1
+"""No counter of a state comes this far: at 1,000,000 a second it takes 71 years. Half of what a name has room for."""
 
 
 def broken_in_shard(state: ShardState) -> list[str]:
@@ -70,6 +73,7 @@ def broken_in_shard(state: ShardState) -> list[str]:
     """
     return list(
         chain(
+            _broken_counters(_counters_of_shard(state)),
             _broken_core(state.core),
             _broken_books(state),
             _broken_orders(state),
@@ -82,7 +86,8 @@ def broken_in_shard(state: ShardState) -> list[str]:
 
 def broken_in_control(state: ControlState) -> list[str]:
     """Return a line for every breach of an invariant in shard 0, starting with its number; none: []."""
-    return list(
+    # What follows counts up to some of them.
+    return list(_broken_counters(_counters_of_control(state))) or list(
         chain(_broken_core(state.core), _broken_owners(state), _broken_definitions(state), _broken_treasury(state))
     )
 
@@ -147,6 +152,44 @@ def _kept(control: ControlState, shards: Sequence[ShardState]) -> Counter[int]:
 
 
 # --- every shard ----------------------------------------------------------------------------------------------------
+
+
+def _broken_counters(counters: Iterable[tuple[str, int]]) -> Iterator[str]:
+    for name, counter in counters:
+        if counter >= COUNTER_BOUND:
+            yield f"I-20 {name} is {counter}"
+
+
+def _counters_of_core(core: ShardCore) -> Iterator[tuple[str, int]]:
+    for operator in core.operators:
+        yield f"last_sequence of operator {operator.role}", operator.last_sequence
+    for link in core.links_in:
+        yield f"last_sequence of links_in {link.from_shard}", link.last_sequence
+    for out in core.links_out:
+        yield f"last_sequence of links_out {out.to_shard}", out.last_sequence
+
+
+def _counters_of_shard(state: ShardState) -> Iterator[tuple[str, int]]:
+    yield from _counters_of_core(state.core)
+    yield "last_order", state.last_order
+    yield "last_trade", state.last_trade
+    yield "last_cancel_all", state.last_cancel_all
+    yield "last_timer", state.last_timer
+    for book in state.books:
+        yield f"market_seq of market {book.market.market}", book.market_seq
+    for owner in state.accounts:
+        yield f"account_seq of account {owner.account}", owner.account_seq
+    for pending in state.pending:
+        yield f"cancelled_orders of cancel_all {pending.cancel_all_id}", pending.cancelled_orders
+
+
+def _counters_of_control(state: ControlState) -> Iterator[tuple[str, int]]:
+    yield from _counters_of_core(state.core)
+    yield "last_user", state.last_user
+    yield "last_account", state.last_account
+    yield "last_withdrawal", state.last_withdrawal
+    for owner in state.treasury:
+        yield f"account_seq of account {owner.account}", owner.account_seq
 
 
 def _broken_core(core: ShardCore) -> Iterator[str]:
