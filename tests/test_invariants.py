@@ -122,6 +122,7 @@ SHARD_BREACHES: list[tuple[str, Alter]] = [
     ("I-13", put("pending", (PendingCancelAll(cancel_all_id=1, account=ALICE),))),
     ("I-18", put("books.0.bids.0.maker_prepaid_ppm", 1_000_000)),
     ("I-18", put("books.0.bids.0.taker_fee_ppm", 1_000_001)),
+    ("I-20", put("core.n", 2**64 - 1)),
     ("I-20", put("last_order", 2**51)),
     ("I-20", put("last_trade", 2**64 - 1)),
     ("I-20", put("books.0.market_seq", 2**64 - 1)),

@@ -55,8 +55,10 @@ pub enum TimeInForce {
 /// Why a call was refused. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
-    /// The quantity is zero, or so large that a level could hold 2^63 lots.
+    /// The quantity is zero or above `QUANTITY_MAX`.
     InvalidQuantity,
+    /// With this order, more than `OPEN_MAX` would be open.
+    TooMuchOpen,
     /// An open order has this id.
     DuplicateId,
     /// No open order has this id.
@@ -83,8 +85,11 @@ pub trait Sink {
     fn rejected(&mut self, id: u64, reason: Reject);
 }
 
-/// Largest quantity of one order. With as many orders as a book can hold, no level reaches 2^63 lots.
-pub const QUANTITY_MAX: u64 = (1 << 31) - 1;
+/// Largest quantity of one order, in lots: what a number in JSON can say exactly.
+pub const QUANTITY_MAX: u64 = (1 << 53) - 1;
+
+/// Most lots that are open in one book, both sides together, so that no sum of them overflows.
+pub const OPEN_MAX: u64 = (1 << 63) - 1;
 
 #[derive(Clone, Copy, Debug)]
 struct Named {
@@ -106,6 +111,8 @@ pub struct OrderBook {
     asks: Half,
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
+    /// Lots of all open orders together.
+    open: u64,
 }
 
 impl OrderBook {
@@ -228,6 +235,7 @@ impl OrderBook {
             return self.cancel(id, sink);
         }
         self.pool.shrink(slot, by);
+        self.open -= by;
         sink.reduced(id, by, open - by);
     }
 
@@ -245,8 +253,12 @@ impl OrderBook {
         if level.key() == side.key(price) && quantity <= open {
             if quantity < open {
                 self.pool.shrink(slot, open - quantity);
+                self.open -= open - quantity;
             }
             return sink.replaced(id, price, quantity, true);
+        }
+        if self.open - open > OPEN_MAX - quantity {
+            return sink.rejected(id, Reject::TooMuchOpen);
         }
         if mark == POST_ONLY && self.crosses(side, price) {
             return sink.rejected(id, Reject::PostOnlyWouldTrade);
@@ -270,6 +282,8 @@ impl OrderBook {
     fn refusal(&self, id: u64, quantity: u64) -> Option<Reject> {
         if quantity == 0 || quantity > QUANTITY_MAX {
             Some(Reject::InvalidQuantity)
+        } else if self.open > OPEN_MAX - quantity {
+            Some(Reject::TooMuchOpen)
         } else if self.slot_of(id).is_some() {
             Some(Reject::DuplicateId)
         } else {
@@ -335,6 +349,7 @@ impl OrderBook {
                 open = 0;
             }
         }
+        self.open -= quantity - open;
         open
     }
 
@@ -343,6 +358,7 @@ impl OrderBook {
             Side::Buy => (&mut self.bids, BUY_TAG),
             Side::Sell => (&mut self.asks, SELL_TAG),
         };
+        self.open += quantity;
         let slot = self.pool.push(half, side.key(price), tag, mark, quantity, Named { id });
         let (pool, hasher) = (&self.pool, &self.hasher);
         self.by_id.insert_unique(hasher.hash_one(id), slot, |&slot| hasher.hash_one(pool.node(slot).value.id));
@@ -361,6 +377,8 @@ impl OrderBook {
         let entry = self.by_id.find_entry(self.hasher.hash_one(id), |&slot| pool.node(slot).value.id == id).ok()?;
         let (slot, _) = entry.remove();
         let half = if self.pool.level_of(slot).tag() == BUY_TAG { &mut self.bids } else { &mut self.asks };
-        Some(self.pool.remove(half, slot).open())
+        let open = self.pool.remove(half, slot).open();
+        self.open -= open;
+        Some(open)
     }
 }

@@ -241,14 +241,10 @@ fn broken_counters(state: &ShardState<'_>) -> Option<String> {
     let named =
         |(name, of, counter): (&str, u64, u64)| too_far(counter).then(|| format!("I-20 {name} {of} is {counter}"));
     let short = |(name, of, counter): (&'static str, u32, u64)| (name, u64::from(of), counter);
-    operators
-        .chain(links_in)
-        .chain(links_out)
-        .map(short)
-        .find_map(named)
-        .or_else(|| {
-            own.into_iter().find_map(|(name, counter)| too_far(counter).then(|| format!("I-20 {name} is {counter}")))
-        })
+    let alone = |(name, counter): (&str, u64)| too_far(counter).then(|| format!("I-20 {name} is {counter}"));
+    alone(("n", core.n))
+        .or_else(|| operators.chain(links_in).chain(links_out).map(short).find_map(named))
+        .or_else(|| own.into_iter().find_map(alone))
         .or_else(|| books.map(short).chain(accounts).chain(pending).find_map(named))
 }
 

@@ -1,6 +1,6 @@
 //! The book against a slow one that is obviously right, over random messages with a printed seed.
 
-use exchange_core::book::{OrderBook, Reject, Side, Sink, TimeInForce};
+use exchange_core::book::{OPEN_MAX, OrderBook, QUANTITY_MAX, Reject, Side, Sink, TimeInForce};
 
 /// xorshift64*: a fixed sequence for a seed, on every machine.
 struct Random(u64);
@@ -92,9 +92,16 @@ impl Naive {
         self.orders.iter().filter(there).map(|order| order.quantity).sum::<u64>() >= quantity
     }
 
+    fn open(&self) -> u64 {
+        self.orders.iter().map(|order| order.quantity).sum()
+    }
+
     fn place(&mut self, id: u64, side: Side, price: i64, quantity: u64, time_in_force: TimeInForce) {
-        if quantity == 0 {
+        if quantity == 0 || quantity > QUANTITY_MAX {
             return self.reports.push(Report::Rejected(id, Reject::InvalidQuantity));
+        }
+        if self.open() + quantity > OPEN_MAX {
+            return self.reports.push(Report::Rejected(id, Reject::TooMuchOpen));
         }
         if self.orders.iter().any(|order| order.id == id) {
             return self.reports.push(Report::Rejected(id, Reject::DuplicateId));
@@ -160,12 +167,15 @@ impl Naive {
     }
 
     fn replace(&mut self, id: u64, price: i64, quantity: u64) {
-        if quantity == 0 {
+        if quantity == 0 || quantity > QUANTITY_MAX {
             return self.reports.push(Report::Rejected(id, Reject::InvalidQuantity));
         }
         let Some(place) = self.find(id) else { return };
         let keeps = self.orders[place].price == price && quantity <= self.orders[place].quantity;
         let Open { side, post_only, .. } = self.orders[place];
+        if !keeps && self.open() - self.orders[place].quantity + quantity > OPEN_MAX {
+            return self.reports.push(Report::Rejected(id, Reject::TooMuchOpen));
+        }
         if !keeps && post_only && self.fillable(side, price, 1) {
             return self.reports.push(Report::Rejected(id, Reject::PostOnlyWouldTrade));
         }
@@ -191,11 +201,12 @@ impl Naive {
     }
 }
 
-/// Play random messages; `spread` is the number of prices that orders use, `step` their distance.
-fn play(seed: u64, messages: u64, spread: u64, step: i64, open_max: usize) {
+/// Play random messages; `spread` is the number of prices that orders use, `step` their distance, `lot` what quantities
+/// are multiples of. Return how often too much was open.
+fn play(seed: u64, messages: u64, spread: u64, step: i64, lot: u64, open_max: usize) -> usize {
     let mut random = Random(seed);
     let (mut book, mut naive, mut reports) = (OrderBook::new(), Naive::default(), Reports::default());
-    let mut most_open = 0;
+    let (mut most_open, mut too_much) = (0, 0);
     for id in 1..=messages {
         most_open = most_open.max(book.len());
         let any = naive.orders.get(random.below(naive.orders.len().max(1) as u64) as usize).map_or(0, |order| order.id);
@@ -204,7 +215,7 @@ fn play(seed: u64, messages: u64, spread: u64, step: i64, open_max: usize) {
         // Most orders come to wait: bids below, asks above.
         let away = if side == Side::Buy { -offset.abs() } else { offset.abs() };
         let price = if random.below(24) == 0 { offset } else { away }.saturating_mul(step);
-        let quantity = random.below(20);
+        let quantity = random.below(20) * lot;
         let full = naive.orders.len() >= open_max;
         match random.below(if full { 28 } else { 12 }) {
             0..=6 => {
@@ -237,6 +248,7 @@ fn play(seed: u64, messages: u64, spread: u64, step: i64, open_max: usize) {
             }
         }
         assert_eq!(reports.0, naive.reports, "seed {seed}, message {id}");
+        too_much += reports.0.iter().filter(|one| matches!(one, Report::Rejected(_, Reject::TooMuchOpen))).count();
         reports.0.clear();
         naive.reports.clear();
         assert_eq!(book.len(), naive.orders.len(), "seed {seed}, message {id}");
@@ -257,25 +269,33 @@ fn play(seed: u64, messages: u64, spread: u64, step: i64, open_max: usize) {
         }
     }
     assert!(most_open * 2 >= open_max, "only {most_open} orders were open together");
+    too_much
 }
 
 #[test]
 fn a_narrow_book_equals_the_naive_one() {
     for seed in 1..=40 {
-        play(seed * 7919, 4_000, 8, 1, 40);
+        play(seed * 7919, 4_000, 8, 1, 1, 40);
     }
 }
 
 #[test]
 fn a_deep_book_of_many_levels_equals_the_naive_one() {
     for seed in 1..=4 {
-        play(seed * 104_729, 20_000, 4_000, 3, 1_000);
+        play(seed * 104_729, 20_000, 4_000, 3, 1, 1_000);
     }
 }
 
 #[test]
 fn prices_at_the_ends_of_their_range_equal_the_naive_ones() {
     for seed in 1..=10 {
-        play(seed * 15_485_863, 2_000, 5, i64::MAX, 50);
+        play(seed * 15_485_863, 2_000, 5, i64::MAX, 1, 50);
     }
+}
+
+#[test]
+fn a_book_as_full_as_sums_allow_equals_the_naive_one() {
+    let lot = QUANTITY_MAX / 18;
+    let too_much = play(32_452_843, 60_000, 4_000, 3, lot, 2_000);
+    assert!(too_much > 100, "only {too_much} orders were too much");
 }

@@ -161,6 +161,7 @@ def _broken_counters(counters: Iterable[tuple[str, int]]) -> Iterator[str]:
 
 
 def _counters_of_core(core: ShardCore) -> Iterator[tuple[str, int]]:
+    yield "n", core.n
     for operator in core.operators:
         yield f"last_sequence of operator {operator.role}", operator.last_sequence
     for link in core.links_in:
