@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtest.bench_reference import machine
+from loadtest.plots import Plots
 
 HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parent / "build" / "bench-core"
@@ -376,34 +377,25 @@ def star(row: Row) -> str:
 
 def plot(result: Row, folder: Path) -> None:
     """Write the curve and the flows as SVG, where pygal is installed."""
-    try:
-        import pygal
-    except ImportError:
-        print("no plots: pygal is not installed", file=sys.stderr)
+    plots = Plots.open(folder, result["machine"])
+    if plots is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    style = pygal.style.CleanStyle(font_family="sans-serif")
-    about = result["machine"]
     names = [engine["name"] for engine in result["engines"]]
-    how = {"logarithmic": True, "style": style, "js": [], "width": 1000, "range": (10_000, 100_000_000)}
-    how["value_formatter"] = lambda per_s: f"{per_s:,.0f}"
-    bars = pygal.Bar(x_label_rotation=20, zero=10_000, **how)
-    bars.title = f"Messages a second by flow, one thread; {about['cpu']}, {about['commit']}"
+    how = {"range": (10_000, 100_000_000), "value_formatter": lambda per_s: f"{per_s:,.0f}"}
+    bars = plots.chart("Bar", "Messages a second by flow, one thread", x_label_rotation=20, zero=10_000, **how)
     flows = flows_of(result["flows"])
     bars.x_labels = flows
     for name in names:
         found = {row["flow"]: row.get("per_s_median") for row in result["flows"] if row["engine"] == name}
         bars.add(name, [found.get(flow) for flow in flows])
-    bars.render_to_file(str(folder / "flows.svg"))
+    plots.write(bars, "flows")
     if result["curve"]:
-        curve = pygal.Line(**how)
-        curve.title = f"Messages a second by resting orders, one thread; {about['cpu']}, {about['commit']}"
+        curve = plots.chart("Line", "Messages a second by resting orders, one thread", **how)
         curve.x_labels = [f"{resting:,}" for resting in CURVE]
         for name in names:
             found = {row["flow"]: row.get("per_s_median") for row in result["curve"] if row["engine"] == name}
             curve.add(name, [found.get(f"curve-{resting}") for resting in CURVE])
-        curve.render_to_file(str(folder / "curve.svg"))
-    print(f"plots: {folder}")
+        plots.write(curve, "curve")
 
 
 # --- what is run ----------------------------------------------------------------------------------------------------

@@ -22,8 +22,10 @@ from nacl.exceptions import BadSignatureError
 
 from exchange.reference.signing import public_key_of, sign, verify_one
 from loadtest.bench_reference import machine
+from loadtest.plots import Plots
 from tools.core_examples import CRATE, build_library, command_of
 
+BUILD: Final = Path(__file__).parent.parent / "build" / "bench-verify"
 SIZES: Final = (1, 8, 64, 512, 1_024)
 MESSAGE_BYTES: Final = 128
 PEER_KEYS: Final = 512
@@ -112,10 +114,41 @@ def table(figures: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def plot(figures: list[dict[str, Any]], about: dict[str, Any], folder: Path) -> None:
+    """Write microseconds per good signature by n as SVG, where pygal is installed: a line for each verifier.
+
+    A verifier that takes rows together has a second line, dashed, for known keys. One that takes them one at a time has
+    its only figure at every n.
+    """
+    plots = Plots.open(folder, about)
+    if plots is None:
+        return
+    chart = plots.chart(
+        "XY",
+        "Microseconds per good signature, one core",
+        x_title="signatures verified at a time; those without a word on keys take one",
+        x_value_formatter=lambda n: f"{n:,.0f}",
+        value_formatter=lambda us: f"{us:,.1f}",
+        legend_at_bottom=True,
+        truncate_legend=-1,
+    )
+    chart.x_labels = SIZES
+    found = {(one["verifier"], one["keys"], one["n"]): one["ns"] for one in figures if one["signatures"] == "good"}
+    for verifier, keys in dict.fromkeys(key[:2] for key in found):
+        at = {n: found[verifier, keys, n] / 1000 for n in SIZES if (verifier, keys, n) in found}
+        if list(at) != [1]:
+            dashes = {"dasharray": "6, 4"} if keys == "known" else {}
+            chart.add(f"{verifier}, {keys} keys", list(at.items()), stroke_style=dashes)
+        elif keys == "distinct":
+            chart.add(verifier, [(n, at[1]) for n in SIZES])
+    plots.write(chart, "verify")
+
+
 def main() -> None:
-    """Measure, print a table, write JSON."""
+    """Measure, print a table, write JSON and a plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", default=BUILD / "bench-verify.json")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", default=BUILD / "plots")
     options = parser.parse_args()
     about = machine() | {"command": " ".join(["python", "-m", "loadtest.bench_verify", *sys.argv[1:]])}
     print(f"{about['cpu']}; {about['python']}; commit {about['commit']}")
@@ -126,8 +159,9 @@ def main() -> None:
     print(table(figures))
     if not any("IFMA" in one["verifier"] for one in figures):
         print("\nno fast path: the library was not built")
-    if options.json is not None:
-        options.json.write_text(json.dumps({"machine": about, "figures": figures}, indent=2) + "\n")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"machine": about, "figures": figures}, indent=2) + "\n")
+    plot(figures, about, options.plots)
 
 
 if __name__ == "__main__":
