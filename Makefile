@@ -28,8 +28,10 @@ PYTHON ?= $(shell \
 CRATE := src/exchange-core
 CRATE_SOURCES = $(shell find $(CRATE) -name target -prune -o -name exchange_core.data -prune -o -name fuzz -prune -o \
 	\( -path "*/src/*" -o -path "*/.cargo/*" -o -name "Cargo.*" -o -name pyproject.toml -o -name "*.pyi" \) -type f -print)
-# A network is asked only where a crate of a Cargo.lock was never fetched.
-FETCH = for part in $(CRATE) $(CRATE)/ifma; do \
+# What only `make test-core` looks at besides. It is fetched with .venv and never asked for when the core is built.
+CHECKED := $(wildcard $(CRATE)/fuzz loadtest/flow loadtest/core)
+# A network is asked only where a crate of a Cargo.lock was never fetched; the argument names further folders.
+FETCH = for part in $(CRATE) $(CRATE)/ifma $(1); do \
 	( cd $$part && { $(CARGO) fetch --quiet --locked --offline 2>/dev/null || $(CARGO) fetch --quiet --locked; } ); done
 # The verifier in lanes is a library of its own, built for processors that have what it needs and loaded by those alone.
 IFMA := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
@@ -84,13 +86,18 @@ bench-reference: $(INSTALLED) ## measure commands per second on the reference en
 .PHONY: core
 core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## build the core in Rust and install its wheel in .venv
 
+# Clippy links nothing: a library that is not there spares compiling libFuzzer, which is in C++.
+NO_FUZZER := CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a
+
 .PHONY: test-core
 test-core: export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
-test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crate's format, run clippy, run its own tests
+test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crates' format, run clippy, run their own tests
 	@cd $(CRATE) && $(CARGO) fmt --check
 	@cd $(CRATE) && $(CARGO) clippy --quiet --locked --all-targets --all-features -- -D warnings
 	@cd $(CRATE)/ifma && $(CARGO) fmt --check
 	@$(if $(IFMA),cd $(CRATE)/ifma && $(CARGO) clippy --quiet --locked -- -D warnings)
+	@cd $(CRATE)/fuzz && $(CARGO) fmt --check
+	@cd $(CRATE)/fuzz && $(NO_FUZZER) $(CARGO) clippy --quiet --locked -- -D warnings
 	@cd $(CRATE) && $(CARGO) test --quiet --locked $(CARGO_TEST_ARGS)
 	@for folder in loadtest/flow loadtest/core; do \
 		(cd $$folder && $(CARGO) fmt --check && $(CARGO) clippy --quiet --locked --all-targets -- -D warnings && \
@@ -226,7 +233,7 @@ $(INSTALLED):
 	fi
 	@$(PIP) install --require-hashes --requirement requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
-	@$(if $(CARGO),$(FETCH))
+	@$(if $(CARGO),$(call FETCH,$(CHECKED)))
 	@printf '%s\n' "$(CURDIR)/src" "$(CURDIR)/gen/python" \
 		>"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/clob-roots.pth"
 	@echo "$(CURDIR)" >$@
@@ -246,7 +253,7 @@ WHEELS := build/wheels
 # make runs this once where a source, the lock or the stub is newer than the module that is installed.
 $(CORE_BUILT): $(INSTALLED) $(CRATE_SOURCES)
 	@echo "Building the core in Rust (when its sources change; a minute the first time)" >&2
-	@$(FETCH)
+	@$(call FETCH)
 	@rm -rf $(WHEELS) $(CRATE)/exchange_core.data
 	@$(if $(IFMA),cd $(CRATE)/ifma && $(CARGO) build --quiet --release --locked --offline --target-dir ../target/ifma && \
 		install -D ../target/ifma/release/libexchange_ifma.so -t ../exchange_core.data/platlib/exchange_core/lib)
