@@ -23,9 +23,11 @@ from exchange.domain.operations import (
 )
 from exchange.domain.state import AssetAmount, ControlState, PendingCancelAll, ShardState
 from exchange.engine.choice import engine_named
+from exchange.engine.port import EngineFactory
+from exchange.engine.reference import control_from_checkpoint
 from exchange.local.control_venue import ControlVenue, carried_by, signed_link
 from exchange.local.venue import Venue
-from exchange.wire.checkpoint import read_shard_checkpoint
+from exchange.wire.checkpoint import CheckpointError, read_shard_checkpoint, write_checkpoint
 from tests.support.exchange import opened_control
 from tests.support.markets import ALICE, BOB, BOOK, QUOTE, limit, open_venue
 
@@ -84,7 +86,18 @@ def control() -> ControlState:
     return control_venue.state
 
 
+GENESIS_BREACHES: list[tuple[str, Alter]] = [
+    ("I-13", put("core.genesis.environment", "Local")),
+    ("I-13", put("core.genesis.environment", "")),
+    ("I-13", put("core.genesis.settings.max_validity_ms", 0)),
+    ("I-13", put("core.genesis.operators", backwards)),
+    ("I-13", put("core.genesis.operators.0.last_sequence", 1)),
+    ("I-13", put("core.genesis.operators.0.last_digest", bytes(32))),
+]
+OFF_CURVE = put("core.genesis.operators.0.public_key", bytes([2]) + bytes(31))
+"""No point has this y: what an engine finds, and no checker of a state that knows no curve."""
 SHARD_BREACHES: list[tuple[str, Alter]] = [
+    *GENESIS_BREACHES,
     ("I-02", put("accounts.0.balances.0.free_units", 2**63)),
     ("I-02", put("fees.0.amount_units", 2**63)),
     ("I-03", put("accounts.0.balances.1.locked_units", lambda units: units - 1)),
@@ -132,6 +145,7 @@ SHARD_BREACHES: list[tuple[str, Alter]] = [
     ("I-20", put("core.links_out.0.last_sequence", 2**64 - 1)),
 ]
 CONTROL_BREACHES: list[tuple[str, Alter]] = [
+    *GENESIS_BREACHES,
     ("I-02", put("treasury.0.balances.0.amount_units", 2**63)),
     ("I-02", put("totals.0.withdrawn_units", 1_001)),
     ("I-02", put("withdrawals.0.amount_units", 0)),
@@ -165,6 +179,20 @@ def test_a_breach_in_a_shard_is_found(shard: ShardState, name: str, alter: Alter
 @pytest.mark.parametrize(("name", "alter"), CONTROL_BREACHES)
 def test_a_breach_in_shard_0_is_found(control: ControlState, name: str, alter: Alter) -> None:
     assert name in _names(broken_in_control(alter(control)))
+
+
+@pytest.mark.parametrize("alter", [alter for _, alter in GENESIS_BREACHES] + [OFF_CURVE])
+def test_no_engine_loads_a_state_with_a_genesis_that_none_starts_from(
+    shard: ShardState, engine: EngineFactory, alter: Alter
+) -> None:
+    with pytest.raises(CheckpointError, match=r"^CHECKPOINT_INVARIANT: I-13 genesis: .*; take an older checkpoint"):
+        engine.from_checkpoint(write_checkpoint(alter(shard)))
+
+
+@pytest.mark.parametrize("alter", [alter for _, alter in GENESIS_BREACHES] + [OFF_CURVE])
+def test_shard_0_is_not_loaded_with_a_genesis_that_it_cannot_start_from(control: ControlState, alter: Alter) -> None:
+    with pytest.raises(CheckpointError, match=r"^CHECKPOINT_INVARIANT: I-13 genesis: .*; take an older checkpoint"):
+        control_from_checkpoint(write_checkpoint(alter(control)))
 
 
 # --- between shards ---------------------------------------------------------------------------------------------------

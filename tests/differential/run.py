@@ -212,8 +212,15 @@ class _Episode:
         if checks.one_in(3):
             return damaged(checks, checkpoint)
         state = decode(ShardState, decode(Checkpoint, checkpoint).state)
+        maker = Maker(self.world, self.theme, checks)
+        if checks.one_in(8):
+            # What a shard starts from stands in every state, and too deep to be met by chance.
+            genesis = _altered(checks, maker, state.core.genesis)
+            altered: Record = msgspec.structs.replace(state, core=msgspec.structs.replace(state.core, genesis=genesis))
+        else:
+            altered = _altered(checks, maker, state)
         try:
-            encoded = encode(_altered(checks, Maker(self.world, self.theme, checks), state))
+            encoded = encode(altered)
         except WireError:
             return damaged(checks, checkpoint)
         if checks.one_in(4):
@@ -222,7 +229,7 @@ class _Episode:
 
 
 def _altered(draw: Draw, maker: Maker, record: Record) -> Record:
-    """Return a record with another number somewhere in it, or with elements of a list in another order, twice or not.
+    """Return a record with another value somewhere in it, or with elements of a list in another order, twice or not.
 
     Whatever comes out is well-formed: only the invariants can find it.
     """
@@ -251,4 +258,16 @@ def _altered(draw: Draw, maker: Maker, record: Record) -> Record:
     if inner and kind < 7:
         name = draw.pick(inner)
         return msgspec.structs.replace(record, **{name: _altered(draw, maker, getattr(record, name))})
+    words = [name for name in type(record).__struct_fields__ if isinstance(getattr(record, name), str | bytes)]
+    if words and draw.below(2):
+        name = draw.pick(words)
+        return msgspec.structs.replace(record, **{name: _respelled(draw, getattr(record, name))})
     return maker.spoiled(record)
+
+
+def _respelled(draw: Draw, word: str | bytes) -> str | bytes:
+    """Return another word: most names admit no capitals, and few bytes of 32 are a key."""
+    if isinstance(word, bytes):
+        place = draw.below(len(word) + 1)
+        return word[:place] + bytes([draw.below(256)]) + word[place + 1 :]
+    return draw.pick([word.capitalize(), word.upper(), "", word + "\0", word + "-", word * 33])

@@ -14,8 +14,9 @@ use crate::kinds::Side;
 use crate::limits::{LINK_DIGESTS_MAX, TIMERS_MAX};
 use crate::shard::{FORMAT, LoadError, market_is_valid, mix, resting_hold_of, settings_are_valid};
 use crate::units::{AMOUNT_UNITS_MAX, CONTROL_SHARD, COUNTER_BITS, PPM, PRICE_TICKS_MAX, QUANTITY_LOTS_MAX};
+use crate::verify::is_environment;
 use crate::wire::messages::{
-    AccountState, AssetAmount, BookState, Checkpoint, Market, RestingOrder, ShardCore, ShardState,
+    AccountState, AssetAmount, BookState, Checkpoint, Genesis, Market, RestingOrder, ShardCore, ShardState,
 };
 use crate::wire::{Message, check_format};
 
@@ -250,6 +251,9 @@ fn broken_counters(state: &ShardState<'_>) -> Option<String> {
 
 fn broken_core(core: &ShardCore<'_>) -> Option<String> {
     let shard = core.genesis.shard;
+    if let Some(broken) = broken_genesis(&core.genesis) {
+        return Some(broken);
+    }
     if !core.operators.iter().map(|operator| operator.role).eq(1..=3) {
         return Some("I-13 operators: not each role once, in order".to_owned());
     }
@@ -284,6 +288,21 @@ fn broken_core(core: &ShardCore<'_>) -> Option<String> {
                 })
             })
         })
+}
+
+/// Check what no shard can have started from; operators' keys are checked where an engine loads the state.
+fn broken_genesis(genesis: &Genesis<'_>) -> Option<String> {
+    if !is_environment(genesis.environment) {
+        return Some(format!("I-13 genesis: environment {:?} is no name", genesis.environment));
+    }
+    if !settings_are_valid(&genesis.settings) {
+        return Some("I-13 genesis: settings are out of bounds".to_owned());
+    }
+    if genesis.operators.iter().any(|operator| operator.last_sequence > 0 || !operator.last_digest.is_empty()) {
+        return Some("I-13 genesis: an operator had signed something".to_owned());
+    }
+    let in_order = genesis.operators.iter().map(|operator| operator.role).eq(1..=3);
+    (!in_order).then(|| "I-13 genesis: operators: not each role once, in order".to_owned())
 }
 
 fn broken_nonces(core: &ShardCore<'_>) -> Option<String> {

@@ -21,12 +21,13 @@ from exchange.domain.markets import (
 from exchange.domain.money import resting_hold
 from exchange.domain.operations import OperatorRole
 from exchange.domain.record import known
-from exchange.domain.signing import key_id_of
+from exchange.domain.signing import environment_is_valid, key_id_of
 from exchange.domain.state import (
     AccountState,
     AssetAmount,
     BookState,
     ControlState,
+    Genesis,
     LinkIn,
     RestingOrder,
     ShardCore,
@@ -195,6 +196,7 @@ def _counters_of_control(state: ControlState) -> Iterator[tuple[str, int]]:
 
 def _broken_core(core: ShardCore) -> Iterator[str]:
     shard = core.genesis.shard
+    yield from _broken_genesis(core.genesis)
     if [operator.role for operator in core.operators] != sorted(OperatorRole):
         yield "I-13 operators: not each role once, in order"
     if not settings_are_valid(core.settings) or not 1 <= core.genesis.rules <= core.rules:
@@ -219,6 +221,18 @@ def _broken_core(core: ShardCore) -> Iterator[str]:
         yield from _broken_amounts(f"links_out {out.to_shard}", out.sent, UINT64 - 1)
         if out.last_sequence < 1 or out.to_shard == shard:
             yield f"I-11 {out.last_sequence} links go to shard {out.to_shard}"
+
+
+def _broken_genesis(genesis: Genesis) -> Iterator[str]:
+    """Check what no shard can have started from; what a curve says of the operators' keys, only an engine can check."""
+    if not environment_is_valid(genesis.environment):
+        yield f"I-13 genesis: environment {genesis.environment!r} is no name"
+    if not settings_are_valid(genesis.settings):
+        yield "I-13 genesis: settings are out of bounds"
+    if any(operator.last_sequence or operator.last_digest for operator in genesis.operators):
+        yield "I-13 genesis: an operator had signed something"
+    if [operator.role for operator in genesis.operators] != sorted(OperatorRole):
+        yield "I-13 genesis: operators: not each role once, in order"
 
 
 def _broken_amounts(name: str, amounts: Sequence[AssetAmount], units_max: int = AMOUNT_UNITS_MAX) -> Iterator[str]:

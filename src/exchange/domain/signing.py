@@ -62,9 +62,14 @@ class PrivateKeyError(ValueError):
         )
 
 
+def environment_is_valid(environment: str) -> bool:
+    """Return whether the name of an environment matches [a-z0-9-]{1,32}."""
+    return _ENVIRONMENT.fullmatch(environment) is not None
+
+
 def check_environment(environment: str) -> None:
     """Raise EnvironmentNameError unless the name matches [a-z0-9-]{1,32}."""
-    if _ENVIRONMENT.fullmatch(environment) is None:
+    if not environment_is_valid(environment):
         raise EnvironmentNameError(environment)
 
 

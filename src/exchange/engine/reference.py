@@ -14,9 +14,9 @@ from exchange.domain.units import CONTROL_SHARD
 from exchange.engine.port import BookCut, Level, OpenOrder, RawEntry, ShardFacts, Summary
 from exchange.engine.reference_what_if import ReferenceWhatIf, part_for
 from exchange.reference.control import Control
-from exchange.reference.core import RULES_MAX, genesis_core
+from exchange.reference.core import RULES_MAX, genesis_core, genesis_key_refusal
 from exchange.reference.shard import Shard, export_order
-from exchange.wire.checkpoint import read_control_checkpoint, read_shard_checkpoint, write_checkpoint
+from exchange.wire.checkpoint import CheckpointError, read_control_checkpoint, read_shard_checkpoint, write_checkpoint
 from exchange.wire.entries import check_format, parse_entry, read_registration
 from exchange.wire.hashing import chain_hash, genesis_hash, input_hash, state_hash
 from exchange.wire.messages import decode, encode
@@ -251,7 +251,9 @@ class ReferenceFactory:
         return ReferenceShard(ShardState(format=FORMAT, core=_core(genesis)))
 
     def from_checkpoint(self, checkpoint: bytes) -> ReferenceShard:
-        return ReferenceShard(read_shard_checkpoint(checkpoint))
+        state = read_shard_checkpoint(checkpoint)
+        _check_genesis_keys(state.core)
+        return ReferenceShard(state)
 
 
 class ControlFactory:
@@ -273,7 +275,9 @@ def control_from_genesis(genesis: bytes) -> ReferenceControl:
 
 def control_from_checkpoint(checkpoint: bytes) -> ReferenceControl:
     """Return shard 0 in the state of a checkpoint. Raises as `EngineFactory.from_checkpoint` does."""
-    return ReferenceControl(read_control_checkpoint(checkpoint))
+    state = read_control_checkpoint(checkpoint)
+    _check_genesis_keys(state.core)
+    return ReferenceControl(state)
 
 
 def _core(genesis: bytes) -> ShardCore:
@@ -281,3 +285,9 @@ def _core(genesis: bytes) -> ShardCore:
     parsed = decode(Genesis, genesis)
     assert parsed.shard >= CONTROL_SHARD
     return genesis_core(parsed, genesis_hash(parsed.environment, parsed.shard, genesis))
+
+
+def _check_genesis_keys(core: ShardCore) -> None:
+    """Check the one thing in a state that its reader cannot: it does no arithmetic on the curve."""
+    if refusal := genesis_key_refusal(core.genesis):
+        raise CheckpointError(f"CHECKPOINT_INVARIANT: I-13 genesis: {refusal}; take an older checkpoint and replay")

@@ -378,9 +378,8 @@ def genesis_core(genesis: Genesis, genesis_hash: bytes) -> ShardCore:
         raise ValueError(
             "GENESIS_OPERATORS: a genesis names the keys of the roles treasury, market, recovery, in order"
         )
-    for operator in genesis.operators:
-        if refusal := key_refusal(operator.public_key):
-            raise ValueError(f"GENESIS_OPERATORS: the key of role {operator.role} is refused: {refusal}")
+    if refusal := genesis_key_refusal(genesis):
+        raise ValueError(f"GENESIS_OPERATORS: {refusal}")
     return ShardCore(
         genesis=genesis,
         chain_hash=genesis_hash,
@@ -388,6 +387,14 @@ def genesis_core(genesis: Genesis, genesis_hash: bytes) -> ShardCore:
         settings=genesis.settings,
         operators=genesis.operators,
     )
+
+
+def genesis_key_refusal(genesis: Genesis) -> str | None:
+    """Return why an operator's key in a genesis may not be registered; None: they all may."""
+    for operator in genesis.operators:
+        if refusal := key_refusal(operator.public_key):
+            return f"the key of role {operator.role} is refused: {refusal}"
+    return None
 
 
 def amounts_in(amounts: tuple[AssetAmount, ...]) -> dict[int, int]:

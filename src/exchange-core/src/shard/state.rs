@@ -65,7 +65,12 @@ impl Shard {
     /// # Errors
     /// The bytes are of another version, not canonical, damaged, or break an invariant.
     pub fn from_checkpoint(data: &[u8]) -> Result<Self, LoadError> {
-        Self::load(&read_shard_checkpoint(data)?)
+        let state = read_shard_checkpoint(data)?;
+        if let Some(refusal) = genesis_key_refusal(&state.core.genesis) {
+            let what = "CHECKPOINT_INVARIANT: I-13 genesis";
+            return Err(LoadError::Checkpoint(format!("{what}: {refusal}; take an older checkpoint and replay")));
+        }
+        Self::load(&state)
     }
 
     /// Return the state, encoded; equal states give equal bytes.
@@ -408,10 +413,8 @@ fn genesis_refusal(genesis: &Genesis<'_>) -> Option<String> {
             "GENESIS_OPERATORS: a genesis names the keys of the roles treasury, market, recovery, in order".to_owned(),
         );
     }
-    if let Some((role, refusal)) =
-        genesis.operators.iter().find_map(|key| Some((key.role, key_refusal(key.public_key)?)))
-    {
-        return Some(format!("GENESIS_OPERATORS: the key of role {role} is refused: {refusal}"));
+    if let Some(refusal) = genesis_key_refusal(genesis) {
+        return Some(format!("GENESIS_OPERATORS: {refusal}"));
     }
     if genesis.shard == CONTROL_SHARD || genesis.shard > SHARD_MAX {
         return Some(format!(
@@ -420,6 +423,13 @@ fn genesis_refusal(genesis: &Genesis<'_>) -> Option<String> {
         ));
     }
     None
+}
+
+/// Return why an operator's key in a genesis may not be registered.
+fn genesis_key_refusal(genesis: &Genesis<'_>) -> Option<String> {
+    let refused = |key: &OperatorKey<'_>| Some((key.role, key_refusal(key.public_key)?));
+    let (role, refusal) = genesis.operators.iter().find_map(refused)?;
+    Some(format!("the key of role {role} is refused: {refusal}"))
 }
 
 fn amounts_in(amounts: &[AssetAmount]) -> BTreeMap<u32, u64> {
