@@ -262,6 +262,13 @@ def test_ledger_goes_on_from_rows() -> None:
     assert_same_ledger(ours, whole)
 
 
+@pytest.mark.parametrize("entries_len", [0, 1, 3])
+def test_frames_are_not_folded_beside_fewer_or_more_entries(entries_len: int) -> None:
+    genesis, frames, entries = traded_log()
+    with pytest.raises(ValueError, match=f"SHAPE: {entries_len} entries for 2 frames; give the entry"):
+        core.Ledger(genesis).fold(frames[:2], entries[:entries_len])
+
+
 def test_draft_of_another_position_is_not_adopted() -> None:
     genesis, frames, _ = traded_log()
     ours = core.Ledger(genesis)

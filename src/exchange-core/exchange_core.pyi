@@ -234,10 +234,11 @@ class Ledger:
 
         Args:
             frames: encoded execution frames, consecutive, the first after `n`.
-            entries: position, time and encoded order frame of the entries that they answer, in the same order; None:
-                not at hand.
+            entries: position, time and encoded order frame of the entries that they answer, as many in the same order;
+                None: not at hand.
 
         Raises:
+            ValueError: there are not as many entries as frames (SHAPE).
             LedgerStop: a frame does not fit.
             UnknownFormat: a frame is of another version.
         """

@@ -616,6 +616,7 @@ mod folds {
         fn from(error: ledger::LedgerError) -> Self {
             match error {
                 ledger::LedgerError::Format(format) => format.into(),
+                ledger::LedgerError::Shape(detail) => PyValueError::new_err(detail),
                 ledger::LedgerError::Stop(stop) => stop.into(),
             }
         }

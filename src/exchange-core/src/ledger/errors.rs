@@ -72,6 +72,8 @@ pub struct Stop {
 pub enum LedgerError {
     /// A frame is of another version.
     Format(UnknownFormat),
+    /// There are other numbers of frames and of entries; a sentence that starts with SHAPE.
+    Shape(String),
     /// A frame breaks a rule of the ledger.
     Stop(Stop),
 }

@@ -166,13 +166,19 @@ impl Ledger {
 
     /// Return what the next frames change; the ledger stays as it is.
     ///
-    /// `frames` are encoded, consecutive, the first after `n`; `entries` are those that they answer in the same order,
-    /// whose hashes are then compared. A frame beyond the entries is not compared.
+    /// `frames` are encoded, consecutive, the first after `n`; `entries` are those that they answer, as many in the same
+    /// order, whose hashes are then compared.
     ///
     /// # Errors
     ///
-    /// A frame does not fit, or is of another version.
+    /// A frame does not fit, or is of another version, or there are not as many entries as frames.
     pub fn fold(&self, frames: &[&[u8]], entries: Option<&[RawEntry]>) -> Result<Draft, LedgerError> {
+        if let Some(entries) = entries.filter(|entries| entries.len() != frames.len()) {
+            let (frames, entries) = (frames.len(), entries.len());
+            return Err(LedgerError::Shape(format!(
+                "SHAPE: {entries} entries for {frames} frames; give the entry that each frame answers, or none at all"
+            )));
+        }
         let mut folding = Folding::new(self);
         for (place, frame) in frames.iter().enumerate() {
             check_format("execution frame", frame).map_err(LedgerError::Format)?;
