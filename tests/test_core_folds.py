@@ -269,6 +269,27 @@ def test_frames_are_not_folded_beside_fewer_or_more_entries(entries_len: int) ->
         core.Ledger(genesis).fold(frames[:2], entries[:entries_len])
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"n": 1}, "SHAPE: no chain_hash; give that of frame 1, 32 bytes"),
+        ({"units": ([1, 1], [1, 2], [1], [5, 5])}, "SHAPE: units: 1 rows of asset beside 2 of kind"),
+        ({"units": ([1, 1], [1, 2], [1, 1], [5])}, "SHAPE: units: 1 rows of units beside 2 of kind"),
+        ({"markets": ([], [1], [2], [1], [1])}, "SHAPE: markets: 1 rows of base_asset beside 0 of market"),
+        ({"links_in": ([1, 2], [1])}, "SHAPE: links_in: 1 rows of last_sequence beside 2 of shard"),
+        ({"links_out": ([], [1])}, "SHAPE: links_out: 1 rows of last_sequence beside 0 of shard"),
+        ({"units": ([1, 0, 1], [1, 1, 1], [1, 1, 1], [5, 6, 7])}, "ROW_TWICE: units: row 2 is"),
+        ({"markets": ([1, 1], [1, 1], [2, 2], [1, 1], [1, 1])}, "ROW_TWICE: markets: row 1 is"),
+        ({"links_in": ([2, 2], [1, 1])}, "ROW_TWICE: links_in: row 1 is"),
+        ({"links_out": ([2, 3, 2], [1, 1, 1])}, "ROW_TWICE: links_out: row 2 is"),
+    ],
+)
+def test_rows_that_no_ledger_has_are_refused(rows: dict[str, Any], message: str) -> None:
+    genesis, _, _ = traded_log()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        core.Ledger(genesis, **rows)
+
+
 def test_draft_of_another_position_is_not_adopted() -> None:
     genesis, frames, _ = traded_log()
     ours = core.Ledger(genesis)

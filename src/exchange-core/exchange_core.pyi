@@ -219,14 +219,16 @@ class Ledger:
             n: position of the last frame that is in the rows; 0: none.
             t_us: its time in microseconds.
             chain_hash: its hash; does not count where n is 0.
-            units: columns kind, holder, asset, units.
-            markets: columns market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot.
-            links_in: columns shard, last sequence number.
+            units: columns kind, holder, asset, units: a row for each of the first three.
+            markets: columns market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot: a row for
+                each market.
+            links_in: columns shard, last sequence number: a row for each shard.
             links_out: the same.
 
         Raises:
             WireError: the genesis is not canonical.
-            ValueError: a hash does not have 32 bytes, or there is no such kind.
+            ValueError: a hash does not have 32 bytes or is missing, or columns have different lengths (SHAPE); a row is
+                of the same as another (ROW_TWICE); or there is no such kind (HOLDER_KIND).
         """
 
     def fold(self, frames: Sequence[bytes], entries: Sequence[tuple[int, int, bytes]] | None = None) -> LedgerDraft:

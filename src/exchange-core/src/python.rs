@@ -622,6 +622,15 @@ mod folds {
         }
     }
 
+    impl From<ledger::OpenError> for PyErr {
+        fn from(error: ledger::OpenError) -> Self {
+            match error {
+                ledger::OpenError::Wire(wire) => wire.into(),
+                ledger::OpenError::Rows(detail) => PyValueError::new_err(detail),
+            }
+        }
+    }
+
     /// `exchange_core.Ledger`.
     #[pyclass(module = "exchange_core")]
     struct Ledger(Running<ledger::Ledger>);
@@ -654,6 +663,10 @@ mod folds {
                 let detail = format!(
                     "HOLDER_KIND: {kind}; a kind is its place in exchange.settlement.ledger.KINDS, 0 .. {kinds_max}"
                 );
+                return Err(PyValueError::new_err(detail));
+            }
+            if n > 0 && chain_hash.is_none() {
+                let detail = format!("SHAPE: no chain_hash; give that of frame {n}, 32 bytes");
                 return Err(PyValueError::new_err(detail));
             }
             let link_ends = |(shard, last_sequence)| LinkEndColumns { shard, last_sequence };

@@ -1,6 +1,8 @@
 //! What frames change, and what a database has, as columns.
 
-use hashbrown::HashMap;
+use std::hash::Hash;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::{MarketUnits, Owner};
 
@@ -134,6 +136,48 @@ pub struct Rows {
     pub markets: MarketColumns,
     pub links_in: LinkEndColumns,
     pub links_out: LinkEndColumns,
+}
+
+impl Rows {
+    /// Return why no ledger has these rows; a sentence that starts with a stable reason.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let Self { units, markets, links_in, links_out, .. } = self;
+        let units_lens = [
+            ("kind", units.kind.len()),
+            ("holder", units.holder.len()),
+            ("asset", units.asset.len()),
+            ("units", units.units.len()),
+        ];
+        let markets_lens = [
+            ("market", markets.market.len()),
+            ("base_asset", markets.base_asset.len()),
+            ("quote_asset", markets.quote_asset.len()),
+            ("base_units_per_lot", markets.base_units_per_lot.len()),
+            ("quote_units_per_tick_lot", markets.quote_units_per_tick_lot.len()),
+        ];
+        let link_lens =
+            |ends: &LinkEndColumns| [("shard", ends.shard.len()), ("last_sequence", ends.last_sequence.len())];
+        ragged("units", &units_lens)
+            .or_else(|| ragged("markets", &markets_lens))
+            .or_else(|| ragged("links_in", &link_lens(links_in)))
+            .or_else(|| ragged("links_out", &link_lens(links_out)))
+            .or_else(|| twice("units", units.rows().map(|row| row.0)))
+            .or_else(|| twice("markets", markets.market.iter()))
+            .or_else(|| twice("links_in", links_in.shard.iter()))
+            .or_else(|| twice("links_out", links_out.shard.iter()))
+    }
+}
+
+fn ragged(table: &str, lens: &[(&str, usize)]) -> Option<String> {
+    let (first, first_len) = lens.first()?;
+    let (name, len) = lens.iter().find(|(_, len)| len != first_len)?;
+    Some(format!("SHAPE: {table}: {len} rows of {name} beside {first_len} of {first}; give each column as many"))
+}
+
+fn twice<K: Eq + Hash>(table: &str, keys: impl IntoIterator<Item = K>) -> Option<String> {
+    let mut seen = HashSet::new();
+    let row = keys.into_iter().position(|key| !seen.insert(key))?;
+    Some(format!("ROW_TWICE: {table}: row {row} is of the same as one before it; give one row for each"))
 }
 
 impl UnitColumns {

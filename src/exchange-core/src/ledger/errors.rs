@@ -78,6 +78,21 @@ pub enum LedgerError {
     Stop(Stop),
 }
 
+/// Why a ledger cannot be opened.
+#[derive(Clone, Debug)]
+pub enum OpenError {
+    /// The genesis is not canonical.
+    Wire(WireError),
+    /// The rows are none of a ledger; a sentence that starts with a stable reason.
+    Rows(String),
+}
+
+impl From<WireError> for OpenError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
 impl From<Stop> for LedgerError {
     fn from(stop: Stop) -> Self {
         Self::Stop(stop)

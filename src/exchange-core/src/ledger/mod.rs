@@ -17,7 +17,7 @@ pub use columns::{
     AnswerColumns, Draft, FrameColumns, LinkEndColumns, MarketColumns, Rows, SentColumns, UnitColumns, VerdictColumns,
     WithdrawalColumns,
 };
-pub use errors::{LedgerError, Reason, Stop};
+pub use errors::{LedgerError, OpenError, Reason, Stop};
 pub use owners::{HolderKind, Owner};
 
 use errors::{FrameStop, malformed, malformed_first};
@@ -26,7 +26,7 @@ use folding::Folding;
 use crate::hashing::genesis_hash;
 use crate::shard::RULES_MAX;
 use crate::wire::messages::Genesis;
-use crate::wire::{Message, WireError, check_format};
+use crate::wire::{Message, check_format};
 
 /// The account of the exchange itself.
 pub const EXCHANGE_ACCOUNT: u64 = 0;
@@ -73,9 +73,12 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// The genesis is not canonical.
-    pub fn open(genesis: &[u8], rows: &Rows) -> Result<Self, WireError> {
+    /// The genesis is not canonical, the columns of a table have different lengths, or a row is there twice.
+    pub fn open(genesis: &[u8], rows: &Rows) -> Result<Self, OpenError> {
         let parsed = Genesis::decode(genesis)?;
+        if let Some(refusal) = rows.refusal() {
+            return Err(OpenError::Rows(refusal));
+        }
         let chain_hash =
             if rows.n == 0 { genesis_hash(parsed.environment, parsed.shard, genesis) } else { rows.chain_hash };
         Ok(Self {
