@@ -57,7 +57,7 @@ pub enum TimeInForce {
 pub enum Reject {
     /// The quantity is zero or above `QUANTITY_MAX`.
     InvalidQuantity,
-    /// With this order, more than `OPEN_MAX` would be open.
+    /// The order may rest (GTC, post-only, a replacement), and if all of it did, more than `OPEN_MAX` would be open.
     TooMuchOpen,
     /// An open order has this id.
     DuplicateId,
@@ -88,7 +88,8 @@ pub trait Sink {
 /// Largest quantity of one order, in lots: what a number in JSON can say exactly.
 pub const QUANTITY_MAX: u64 = (1 << 53) - 1;
 
-/// Most lots that are open in one book, both sides together, so that no sum of them overflows.
+/// Most lots that are open in one book, both sides together, so that no sum of them overflows. An order that only takes
+/// lots away, IOC, FOK or market, is never refused for it.
 pub const OPEN_MAX: u64 = (1 << 63) - 1;
 
 #[derive(Clone, Copy, Debug)]
@@ -185,7 +186,8 @@ impl OrderBook {
         time_in_force: TimeInForce,
         sink: &mut impl Sink,
     ) {
-        if let Some(reason) = self.refusal(id, quantity) {
+        let may_rest = matches!(time_in_force, TimeInForce::Gtc | TimeInForce::PostOnly);
+        if let Some(reason) = self.refusal(id, quantity, may_rest) {
             return sink.rejected(id, reason);
         }
         match time_in_force {
@@ -279,10 +281,10 @@ impl OrderBook {
         }
     }
 
-    fn refusal(&self, id: u64, quantity: u64) -> Option<Reject> {
+    fn refusal(&self, id: u64, quantity: u64, may_rest: bool) -> Option<Reject> {
         if quantity == 0 || quantity > QUANTITY_MAX {
             Some(Reject::InvalidQuantity)
-        } else if self.open > OPEN_MAX - quantity {
+        } else if may_rest && self.open > OPEN_MAX - quantity {
             Some(Reject::TooMuchOpen)
         } else if self.slot_of(id).is_some() {
             Some(Reject::DuplicateId)

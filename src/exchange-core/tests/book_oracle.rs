@@ -100,7 +100,8 @@ impl Naive {
         if quantity == 0 || quantity > QUANTITY_MAX {
             return self.reports.push(Report::Rejected(id, Reject::InvalidQuantity));
         }
-        if self.open() + quantity > OPEN_MAX {
+        let rests = matches!(time_in_force, TimeInForce::Gtc | TimeInForce::PostOnly);
+        if rests && self.open() + quantity > OPEN_MAX {
             return self.reports.push(Report::Rejected(id, Reject::TooMuchOpen));
         }
         if self.orders.iter().any(|order| order.id == id) {
@@ -113,7 +114,6 @@ impl Naive {
             return self.reports.push(Report::Rejected(id, Reject::FokNotFillable));
         }
         self.reports.push(Report::Accepted(id, quantity));
-        let rests = matches!(time_in_force, TimeInForce::Gtc | TimeInForce::PostOnly);
         self.trade(id, side, price, quantity, rests, time_in_force == TimeInForce::PostOnly);
     }
 
@@ -298,4 +298,28 @@ fn a_book_as_full_as_sums_allow_equals_the_naive_one() {
     let lot = QUANTITY_MAX / 18;
     let too_much = play(32_452_843, 60_000, 4_000, 3, lot, 2_000);
     assert!(too_much > 100, "only {too_much} orders were too much");
+}
+
+#[test]
+fn a_full_book_takes_the_orders_that_only_take_lots_away() {
+    let (mut book, mut reports) = (OrderBook::new(), Reports::default());
+    let (whole, rest) = (OPEN_MAX / QUANTITY_MAX, OPEN_MAX % QUANTITY_MAX);
+    for id in 1..=whole {
+        book.place(id, Side::Sell, 10, QUANTITY_MAX, TimeInForce::Gtc, &mut reports);
+    }
+    book.place(whole + 1, Side::Sell, 10, rest, TimeInForce::PostOnly, &mut reports);
+    assert_eq!(book.depth_at(Side::Sell, 10), OPEN_MAX);
+    reports.0.clear();
+    let next = whole + 2;
+    for kind in [TimeInForce::Gtc, TimeInForce::PostOnly] {
+        book.place(next, Side::Buy, 9, 1, kind, &mut reports);
+    }
+    let refused = Report::Rejected(next, Reject::TooMuchOpen);
+    assert_eq!(reports.0, [refused.clone(), refused]);
+    reports.0.clear();
+    book.place(next, Side::Buy, 10, 3, TimeInForce::Ioc, &mut reports);
+    book.place(next, Side::Buy, 10, 2, TimeInForce::Fok, &mut reports);
+    book.place_market(next, Side::Buy, 1, &mut reports);
+    let traded = |lots, open| [Report::Accepted(next, lots), Report::Traded(1, next, 10, lots, QUANTITY_MAX - open)];
+    assert_eq!(reports.0, [traded(3, 3), traded(2, 5), traded(1, 6)].concat());
 }
