@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,6 +137,34 @@ def test_an_argument_of_another_type_is_a_type_error(call) -> None:  # type: ign
     with pytest.raises(TypeError):
         call(shard)
     assert shard.position == 0
+
+
+@pytest.mark.parametrize("entry", [(1, 1), (1, 1, b"", 1)])
+def test_a_tuple_of_another_length_is_a_value_error(entry: Any) -> None:
+    genesis = Venue(ENGINES["reference"]).genesis
+    shard = exchange_core.Shard.from_genesis(genesis)
+    with pytest.raises(ValueError, match="tuple of length 3"):
+        shard.apply([entry])
+    with pytest.raises(ValueError, match="tuple of length 3"):
+        exchange_core.Ledger(genesis).fold([b""], [entry])
+    assert shard.position == 0
+
+
+def test_a_kind_of_holder_and_a_side_that_there_is_not_are_refused() -> None:
+    genesis = Venue(ENGINES["reference"]).genesis
+    ledger, fold = exchange_core.Ledger(genesis), exchange_core.ShardFold.from_genesis(genesis)
+    with pytest.raises(ValueError, match=r"^HOLDER_KIND: 200; "):
+        ledger.units(200, 1, 1)
+    with pytest.raises(ValueError, match=r"^HOLDER_KIND: 200; "):
+        ledger.by_asset(200, 1)
+    for side in (0, 3):
+        with pytest.raises(ValueError, match=f"^SIDE: {side}; 1: buy, 2: sell"):
+            fold.level_at(1, side, 1)
+
+
+def test_a_verifier_does_not_take_the_program_itself_for_a_library() -> None:
+    with pytest.raises(ValueError, match=r"^IFMA_PATH: "):
+        exchange_core.Verifier(8, "")
 
 
 @pytest.mark.parametrize("number", [-1, 2**64])

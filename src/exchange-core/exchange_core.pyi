@@ -1,9 +1,9 @@
 """The loops of the exchange that run once per order, compiled (`src/exchange-core`).
 
 Bytes and plain numbers only; `exchange.engine.core` makes the engines' port of them. A call takes a whole batch and
-releases the GIL while it works. An argument of another type raises TypeError, a number that does not fit its field
-OverflowError. A panic in the core, which no input causes, raises Stop with the reason INVARIANT; one while a Shard, a
-Ledger or a ShardFold was changed is raised again by whatever is asked of it.
+releases the GIL while it works. An argument of another type raises TypeError, a tuple of another length ValueError, a
+number that does not fit its field OverflowError. A panic in the core, which no input causes, raises Stop with the
+reason INVARIANT; one while a Shard, a Ledger or a ShardFold was changed is raised again by whatever is asked of it.
 """
 
 from collections.abc import Sequence
@@ -276,10 +276,18 @@ class Ledger:
         """Hash of that frame, or the genesis hash; 32 bytes."""
 
     def units(self, kind: int, holder: int, asset: int) -> int:
-        """Return what a holder has of an asset; below zero: what it brought in."""
+        """Return what a holder has of an asset; below zero: what it brought in.
+
+        Raises:
+            ValueError: there is no such kind (HOLDER_KIND).
+        """
 
     def by_asset(self, kind: int, holder: int) -> list[tuple[int, int]]:
-        """Return asset and units of what a holder has, by asset; nothing that is zero."""
+        """Return asset and units of what a holder has, by asset; nothing that is zero.
+
+        Raises:
+            ValueError: there is no such kind (HOLDER_KIND).
+        """
 
     def holdings(self) -> tuple[list[int], list[int], list[int], list[int]]:
         """Return columns kind, holder, asset, units of all units that are not zero, sorted."""
@@ -452,7 +460,11 @@ class ShardFold:
         """Return price_ticks, quantity_lots and orders of the best bids and asks, best first; None: all of them."""
 
     def level_at(self, market: int, side: int, price_ticks: int) -> tuple[int, int, int]:
-        """Return the level of a price as it is now."""
+        """Return the level of a price as it is now; side 1: buy, 2: sell.
+
+        Raises:
+            ValueError: there is no such side (SIDE).
+        """
 
     def watch(self, market: int, watch: int) -> None:
         """Write down what changes in a book from now on: 0 nothing, 1 frame by frame, 2 command by command."""
@@ -616,8 +628,8 @@ class Verifier:
             library: the file of `ifma/`, which comes in the module's wheel on Linux x86-64.
 
         Raises:
-            ValueError: the file is no such library, or it has another interface or no memory; the message has a stable
-                first word.
+            ValueError: the path is empty, the file is no such library, or it has another interface or no memory; the
+                message has a stable first word.
         """
 
     @property

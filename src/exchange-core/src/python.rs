@@ -600,6 +600,16 @@ mod folds {
         bytes.try_into().map_err(|_| PyValueError::new_err(format!("SHAPE: a hash has 32 bytes, not {}", bytes.len())))
     }
 
+    fn check_kind(kind: u8) -> PyResult<()> {
+        let kinds_max = ledger::HolderKind::Payments as u8;
+        if kind <= kinds_max {
+            return Ok(());
+        }
+        Err(PyValueError::new_err(format!(
+            "HOLDER_KIND: {kind}; a kind is its place in exchange.settlement.ledger.KINDS, 0 .. {kinds_max}"
+        )))
+    }
+
     fn slices(frames: &[PyBackedBytes]) -> Vec<&[u8]> {
         frames.iter().map(|frame| &frame[..]).collect()
     }
@@ -658,13 +668,7 @@ mod folds {
             let (kind, holder, asset, units) = units.unwrap_or_default();
             let (market, base_asset, quote_asset, base_units_per_lot, quote_units_per_tick_lot) =
                 markets.unwrap_or_default();
-            let kinds_max = ledger::HolderKind::Payments as u8;
-            if let Some(kind) = kind.iter().find(|&&kind| kind > kinds_max) {
-                let detail = format!(
-                    "HOLDER_KIND: {kind}; a kind is its place in exchange.settlement.ledger.KINDS, 0 .. {kinds_max}"
-                );
-                return Err(PyValueError::new_err(detail));
-            }
+            kind.iter().try_for_each(|kind| check_kind(*kind))?;
             if n > 0 && chain_hash.is_none() {
                 let detail = format!("SHAPE: no chain_hash; give that of frame {n}, 32 bytes");
                 return Err(PyValueError::new_err(detail));
@@ -744,10 +748,12 @@ mod folds {
         }
 
         fn units(&self, kind: u8, holder: u64, asset: u32) -> PyResult<i128> {
+            check_kind(kind)?;
             Ok(self.0.get()?.units(Owner::new(kind, holder, asset)))
         }
 
         fn by_asset(&self, kind: u8, holder: u64) -> PyResult<Vec<(u32, i128)>> {
+            check_kind(kind)?;
             Ok(self.0.get()?.by_asset(kind, holder))
         }
 
@@ -1055,6 +1061,9 @@ mod folds {
         }
 
         fn level_at(&self, market: u32, side: u32, price_ticks: u64) -> PyResult<Level> {
+            if !(1..=2).contains(&side) {
+                return Err(PyValueError::new_err(format!("SIDE: {side}; 1: buy, 2: sell")));
+            }
             self.0
                 .get()?
                 .level_at(market, side, price_ticks)

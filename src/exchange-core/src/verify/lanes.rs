@@ -21,6 +21,8 @@ const ABI: u32 = 1;
 /// Why the fast path is not taken.
 #[derive(Debug)]
 pub enum LibraryError {
+    /// No file is named: the system would take the empty path for the program itself.
+    Path,
     /// The processor or the system lacks something that the library was built for: nothing of it was run.
     Processor,
     /// The file cannot be loaded, or does not have the functions.
@@ -36,6 +38,7 @@ pub enum LibraryError {
 impl fmt::Display for LibraryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Path => f.write_str("IFMA_PATH: the path is empty; name the file of the library"),
             Self::Processor => f.write_str("IFMA_PROCESSOR: this processor lacks x86-64-v4 or AVX-512 IFMA"),
             Self::Load(error) => write!(f, "IFMA_LOAD: {error}"),
             Self::Abi(found) => write!(
@@ -87,6 +90,9 @@ unsafe impl Send for Lanes {}
 impl Lanes {
     /// Load the library and try it on good and spoiled signatures.
     pub(super) fn load(library: &Path, known_keys_max: usize) -> Result<Self, LibraryError> {
+        if library.as_os_str().is_empty() {
+            return Err(LibraryError::Path);
+        }
         if !processor_suffices() {
             return Err(LibraryError::Processor);
         }
