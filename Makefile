@@ -52,6 +52,12 @@ FUZZ_TARGETS ?= apply_commands apply_frames order_frame batch operation link gen
 VECTORS_ARGS ?=
 LOCK_ARGS ?=
 SIZE ?= 1
+# Said here, where it is a word, and not by the arithmetic of a shell somewhere below.
+ifneq ($(SIZE),1)
+ifneq ($(shell [[ '$(subst ','\'',$(SIZE))' =~ ^[1-9][0-9]{0,5}$$ ]] && echo whole),whole)
+$(error SIZE=$(SIZE): a whole number from 1 to 999999, such as SIZE=10)
+endif
+endif
 PLANTED_ARGS ?=
 PROCESSES ?= $(shell nproc 2>/dev/null || echo 1)
 

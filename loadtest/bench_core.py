@@ -7,7 +7,7 @@ a process of its own, in a small adapter (loadtest/peers), several times on fres
 What is counted is processor time, so that helper threads of a runtime count and other processes do not. An engine
 whose trades differ from those of the plain book that made the flow is marked.
 
-`--short` takes less than a minute: two flows, the core and `matchcore`. What is built and installed stays in
+`--short` takes less than a minute: three flows, the core and `matchcore`. What is built and installed stays in
 build/bench-core. Engines that cannot be built are left out, and the table says so.
 """
 
@@ -463,19 +463,40 @@ def whole(bench: Bench, engines: list[Engine], flows: Iterable[str]) -> Row:
     }
 
 
+def names_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what reads names of these, separated by commas."""
+    there = list(known)
+
+    def names(text: str) -> list[str]:
+        unknown = [name for name in text.split(",") if name not in there]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(map(repr, unknown))}: there are {', '.join(there)}")
+        return text.split(",")
+
+    return names
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1 on."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on is needed")
+    return int(text)
+
+
 MARKS: Final = ("p50", "p90", "p99", "p99_9", "p99_99", "max")
 
 
 def main() -> int:
     """Build, measure, print; return 1 when the core failed or its trades are not the flow's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="less than a minute: two flows, two engines")
-    parser.add_argument("--messages", type=int, help=f"timed messages per flow (default: {MESSAGES:,})")
-    parser.add_argument("--runs", type=int, default=7, help="counted runs at most (default: 7)")
-    parser.add_argument("--seconds", type=int, default=20, help="start no further run after so long (default: 20)")
-    parser.add_argument("--engines", help="names, separated by commas (default: all)")
-    parser.add_argument("--flows", help="names, separated by commas (default: all)")
-    parser.add_argument("--resting-max", type=int, default=CURVE[-1], help="where the curve ends (default: all)")
+    parser.add_argument("--short", action="store_true", help="less than a minute: three flows, two engines")
+    parser.add_argument("--messages", type=positive, help=f"timed messages per flow (default: {MESSAGES:,})")
+    parser.add_argument("--runs", type=positive, default=7, help="counted runs at most (default: 7)")
+    parser.add_argument("--seconds", type=positive, default=20, help="start no further run after so long (default: 20)")
+    engines_there = [engine.name for engine in ENGINES]
+    parser.add_argument("--engines", type=names_of(engines_there), help="names, separated by commas (default: all)")
+    parser.add_argument("--flows", type=names_of(FLOWS), help="names, separated by commas (default: all)")
+    parser.add_argument("--resting-max", type=positive, default=CURVE[-1], help="where the curve ends (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", default=BUILD / "bench-core.json")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown as well")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", default=BUILD / "plots")
@@ -483,7 +504,7 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     messages = options.messages or (SHORT_MESSAGES if options.short else MESSAGES)
     runs, seconds = (3, 3) if options.short else (options.runs, options.seconds)
-    names = options.engines.split(",") if options.engines else [engine.name for engine in ENGINES]
+    names = options.engines or engines_there
     if options.short and not options.engines:
         names = ["exchange_core", "matchcore"]
     about = {**machine(), "command": " ".join(["python", "-m", "loadtest.bench_core", *sys.argv[1:]])}
@@ -492,7 +513,7 @@ def main() -> int:
     engines = bench.build([engine for engine in ENGINES if engine.name in names])
     print(f"{about['cpu']}; commit {about['commit']}; {about['command']}")
     print("one thread, processor time, flow parsed before the clock starts; * other trades than the flow's")
-    flows = options.flows.split(",") if options.flows else FLOWS
+    flows = options.flows or FLOWS
     result = short(bench, engines) if options.short else whole(bench, engines, flows)
     result = {
         "machine": about,

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import secrets
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -199,6 +200,27 @@ def test_planted_bugs_are_found(tmp_path: Path) -> None:
     for patch in (planted.PATCHES[0], planted.PATCHES[-1]):
         module = planted.build(tmp_path, patch)
         assert planted.run_child(module, 1, planted.COMMANDS_MAX)["found"], patch.stem
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tests.differential", "--engine", "nope"], "invalid choice: 'nope' (choose from"),
+        (["tests.differential", "--replay", "nowhere.json"], "--replay nowhere.json is no case that can be read"),
+        (["tests.differential", "--commands", "0"], "'0': a whole number from 1 on is needed"),
+        (["tests.differential", "--seed", "-1"], "-1: 0 or more is needed"),
+        (["tests.differential.planted", "zzz"], "no name of a patch has 'zzz' in it; there are 01-"),
+        (["loadtest.bench_core", "--flows", "quiet,nope"], "'nope': there are quiet, "),
+        (["loadtest.bench_core", "--engines", "nope"], "'nope': there are exchange_core, "),
+        (["loadtest.bench_core", "--runs", "0"], "'0': a whole number from 1 on is needed"),
+        (["loadtest.bench_core", "--messages", "-1"], "'-1': a whole number from 1 on is needed"),
+    ],
+)
+def test_an_argument_that_means_nothing_is_refused_before_anything_is_built(arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=planted.ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr.splitlines()[-1]
 
 
 def test_planted_patches_fit_the_crate() -> None:

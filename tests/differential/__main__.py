@@ -18,12 +18,16 @@ SLICE_COMMANDS = 10_000
 
 def main() -> int:
     """Run, print what occurred, and return 1 when the engines differ or something never occurred."""
-    parser = argparse.ArgumentParser(prog="python -m tests.differential", description=__doc__)
-    parser.add_argument("--commands", type=int, default=200_000, help="how many to compare")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.differential", usage="%(prog)s [options]; --help lists them", description=__doc__
+    )
+    parser.add_argument("--commands", type=_positive, default=200_000, help="how many to compare")
     parser.add_argument("--seed", type=int, help="0 or more; a new one unless given")
-    parser.add_argument("--engine", default="core" if "core" in ENGINES else "reference", help="under test")
-    parser.add_argument("--against", default="reference", help="the engine that says what is right")
-    parser.add_argument("--processes", type=int, default=1)
+    engines = sorted(ENGINES)
+    default = "core" if "core" in ENGINES else "reference"
+    parser.add_argument("--engine", choices=engines, default=default, help="under test")
+    parser.add_argument("--against", choices=engines, default="reference", help="the engine that says what is right")
+    parser.add_argument("--processes", type=_positive, default=1)
     parser.add_argument("--theme", choices=sorted(BY_NAME), help="episodes of this theme only")
     parser.add_argument("--no-floods", action="store_true", help="leave out the half minute of frames at their limits")
     parser.add_argument("--cases", type=Path, default=Path("build/differential"), help="folder for what differs")
@@ -31,8 +35,15 @@ def main() -> int:
     parser.add_argument("--shrink-seconds", type=float, default=60.0, help="0: keep a case as it was found")
     parser.add_argument("--quiet", action="store_true", help="leave out the table of what occurred")
     args = parser.parse_args()
+    if args.seed is not None and args.seed < 0:
+        parser.error(f"argument --seed: {args.seed}: 0 or more is needed")
     if args.replay:
-        return _replay(args.replay, args.engine, args.against)
+        try:
+            case = cases.Case.read(args.replay)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"--replay {args.replay} is no case that can be read: {error!r}", file=sys.stderr)
+            return 2
+        return _replay(case, args.engine, args.against)
     seed = secrets.randbits(48) if args.seed is None else args.seed
     print(f"{args.engine} against {args.against}: {args.commands} commands, seed {seed}", flush=True)
     started = monotonic()
@@ -54,6 +65,12 @@ def main() -> int:
         print(f"NEVER occurred: {', '.join(missing)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on is needed")
+    return int(text)
 
 
 def _run(args: argparse.Namespace, seed: int) -> Report:
@@ -110,8 +127,8 @@ def _keep(found: Found, args: argparse.Namespace) -> None:
     print(f"replay: python -m tests.differential --engine {args.engine} --replay {path}")
 
 
-def _replay(path: Path, engine: str, against: str) -> int:
-    difference = cases.replay(cases.Case.read(path), engine_named(against), engine_named(engine))
+def _replay(case: cases.Case, engine: str, against: str) -> int:
+    difference = cases.replay(case, engine_named(against), engine_named(engine))
     print(difference or "no difference")
     return 1 if difference else 0
 

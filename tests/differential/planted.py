@@ -53,6 +53,10 @@ def main() -> int:
     if args.child:
         print(json.dumps(_find(args.seed, args.commands)))
         return 0
+    unknown = [name for name in args.names if not any(name in path.stem for path in PATCHES)]
+    if unknown:
+        there = ", ".join(path.stem for path in PATCHES)
+        parser.error(f"no name of a patch has {', '.join(map(repr, unknown))} in it; there are {there}")
     chosen = [path for path in PATCHES if not args.names or any(name in path.stem for name in args.names)]
     print("| planted bug | found after | in | by |\n|---|---:|---:|---|", flush=True)
     found = [_plant(path, args) for path in chosen]
