@@ -2,6 +2,41 @@
 //!
 //! Every call writes what happened into the caller's `Sink` and allocates nothing but what the book grows by. Accounts,
 //! funds and fees are the business of `shard`, which keeps its orders in the same `ladder`.
+//!
+//! ```
+//! use exchange_core::book::{OrderBook, Reject, Side, Sink, TimeInForce};
+//!
+//! /// Counts what is traded, and remembers the last refusal.
+//! #[derive(Default)]
+//! struct Tape {
+//!     traded: u64,
+//!     refused: Option<Reject>,
+//! }
+//!
+//! impl Sink for Tape {
+//!     fn accepted(&mut self, _id: u64, _quantity: u64) {}
+//!     fn traded(&mut self, _maker: u64, _taker: u64, _price: i64, quantity: u64, _maker_open: u64) {
+//!         self.traded += quantity;
+//!     }
+//!     fn cancelled(&mut self, _id: u64, _quantity: u64) {}
+//!     fn reduced(&mut self, _id: u64, _by: u64, _open: u64) {}
+//!     fn replaced(&mut self, _id: u64, _price: i64, _open: u64, _kept_its_place: bool) {}
+//!     fn rejected(&mut self, _id: u64, reason: Reject) {
+//!         self.refused = Some(reason);
+//!     }
+//! }
+//!
+//! let (mut book, mut tape) = (OrderBook::new(), Tape::default());
+//! book.place(1, Side::Buy, 99, 5, TimeInForce::Gtc, &mut tape);
+//! book.place(2, Side::Sell, 101, 4, TimeInForce::Gtc, &mut tape);
+//! book.place(3, Side::Sell, 99, 2, TimeInForce::Ioc, &mut tape);
+//! assert_eq!((book.best_bid(), book.best_ask(), tape.traded), (Some((99, 3)), Some((101, 4)), 2));
+//!
+//! book.cancel(2, &mut tape);
+//! assert_eq!(book.best_ask(), None);
+//! book.cancel(2, &mut tape);
+//! assert_eq!(tape.refused, Some(Reject::UnknownOrder));
+//! ```
 
 use std::hash::BuildHasher;
 
@@ -71,7 +106,8 @@ pub enum Reject {
 
 /// Takes what happens, in order. Quantities are in lots, prices in ticks.
 pub trait Sink {
-    /// An order was taken on; what follows until the next acceptance is what it did.
+    /// An order was taken on. What it trades follows, then, of an order that may not rest, what was cancelled of it; both
+    /// name it, as taker and by its id. A replacement is no acceptance: `replaced` stands in its place.
     fn accepted(&mut self, id: u64, quantity: u64);
     /// Two orders traded; `maker_open` is left of the maker.
     fn traded(&mut self, maker: u64, taker: u64, price: i64, quantity: u64, maker_open: u64);
