@@ -1,6 +1,8 @@
-# `make` lists the targets. The first one that needs tools makes .venv from the locked packages, and fetches the crates
-# that the core needs where cargo is found. While the locks stay as they are, a network is then used by `make lock`, by
-# `make bench-core` for the engines beside ours, by `make fuzz` for the fuzzer, and by nothing else.
+# `make` lists the targets. The first one that needs tools makes .venv from the locked packages and, where cargo is found,
+# fetches the crates of the core, of its fuzz targets and of the flows in loadtest/. While locks and tools stay as they
+# are, a network is then used by `make lock`, by `make bench-core` for the engines beside ours, and by nothing else; a
+# crate that a new lock names, or that a cargo which came later lacks, is fetched by the first target that builds it.
+# `make fuzz` needs cargo-fuzz, which it asks for and does not fetch.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
