@@ -332,17 +332,11 @@ def markdown(result: Row) -> str:
         for row in result["latency"]:
             text.append(f"| {row['latency']} | " + " | ".join(f"{row[f'{mark}_ns']:,}" for mark in MARKS) + " |")
     text += ["", "Shard, million commands a second, and ns per command of parts alone:", ""]
-    text.append("| flow | frame | live nonces | median (min-max) | replay | " + " | ".join(PARTS) + " |")
-    text.append("| --- | --- |" + " ---: |" * (3 + len(PARTS)))
-    for row in (*result["shard"], *result.get("nonces", ())):
-        if "failed" in row:
-            continue
-        replay = row["replay_messages"] * 1_000 / row["replay_ns"]
-        parts = " | ".join(f"{row['parts_ns_per_command'][part]:.0f}" for part in PARTS)
-        text.append(
-            f"| {row['flow']} | {row['packing']} | {row['live_nonces']:,} | {in_millions(row)} | {replay:.2f} |"
-            f" {parts} |"
-        )
+    text += shard_rows(result["shard"])
+    if result.get("nonces"):
+        text += ["", "The same by nonces that are remembered, of 2 runs after the parts about memory; the middle row"]
+        text += ["is the case of markets-1 above, measured again:", ""]
+        text += shard_rows(result["nonces"])
     if result["memory"]:
         text.append("")
         for name in dict.fromkeys(row["memory"] for row in result["memory"]):
@@ -363,6 +357,22 @@ def markdown(result: Row) -> str:
             f"A call from C into Go took {calls[0]} to {calls[-1]} ns; `obook` pays it once or twice a message.",
         ]
     return "\n".join(text) + "\n"
+
+
+def shard_rows(rows: list[Row]) -> list[str]:
+    """Return a table of what the shard does, as lines of Markdown."""
+    text = ["| flow | frame | live nonces | median (min-max) | replay | " + " | ".join(PARTS) + " |"]
+    text.append("| --- | --- |" + " ---: |" * (3 + len(PARTS)))
+    for row in rows:
+        if "failed" in row:
+            continue
+        replay = row["replay_messages"] * 1_000 / row["replay_ns"]
+        parts = " | ".join(f"{row['parts_ns_per_command'][part]:.0f}" for part in PARTS)
+        text.append(
+            f"| {row['flow']} | {row['packing']} | {row['live_nonces']:,} | {in_millions(row)} | {replay:.2f} |"
+            f" {parts} |"
+        )
+    return text
 
 
 def flows_of(rows: list[Row]) -> list[str]:

@@ -70,7 +70,7 @@ def differences(rows: Iterator[Row]) -> tuple[int, int]:
 def main() -> None:
     """Compare, print the counts, end with status 1 when a verdict differs or the program failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10_000_000, help="signatures (10,000,000: half an hour)")
+    parser.add_argument("--count", type=int, default=10_000_000, help="signatures (10,000,000: 17 minutes)")
     parser.add_argument("--seed", type=int, default=1, help="the same signatures for the same seed (1)")
     parser.add_argument("--library", type=Path, metavar="FILE", help="of the fast path (built from ifma/)")
     parser.add_argument("--profile", default="release", help="of cargo: dev builds sooner, release is faster (release)")
