@@ -7,6 +7,7 @@ engine only: it is then compared with itself, over fewer commands, so that entri
 
 import importlib.util
 import json
+import pickle
 import secrets
 import subprocess
 import sys
@@ -20,11 +21,12 @@ from exchange.domain.rejects import RejectReason
 from exchange.engine.choice import ENGINES, engine_named
 from exchange.engine.port import RawEntry
 from exchange.engine.reference import ReferenceFactory, ReferenceShard
+from exchange.local.venue import Venue
 from exchange.wire.errors import WireReason
 from tests.differential import cases, codec, coverage, planted, run, worst
 from tests.differential.cases import Case, Shrinker, Step
 from tests.differential.draw import Draw
-from tests.differential.pair import Difference
+from tests.differential.pair import Difference, Pair
 from tests.differential.run import Found, Report
 
 UNDER_TEST = "core" if "core" in ENGINES else "reference"
@@ -146,6 +148,21 @@ class _Recorder(ReferenceFactory):
 
         shard.apply = recorded  # type: ignore[method-assign, assignment]
         return shard
+
+
+def test_a_difference_at_a_load_goes_from_process_to_process() -> None:
+    genesis = Venue(engine_named("reference")).genesis
+
+    class Trusting(ReferenceFactory):
+        def from_checkpoint(self, checkpoint: bytes) -> ReferenceShard:
+            return self.from_genesis(genesis)
+
+    pair = Pair(engine_named("reference"), Trusting(), genesis)
+    with pytest.raises(Difference) as found:
+        pair.check_load(b"", b"")
+    there = pickle.loads(pickle.dumps(found.value))  # noqa: S301 - bytes of its own
+    assert str(there) == str(found.value)
+    assert there.right == "a shard at position 0"
 
 
 def test_every_event_and_reason_is_required_or_said_to_be_out_of_reach() -> None:

@@ -214,7 +214,7 @@ class Pair:
         self.counts["load"] += 1
         if isinstance(left, Stopped) or isinstance(right, Stopped):
             if left != right:
-                raise Difference("load of a checkpoint", left, right)
+                raise Difference("load of a checkpoint", _of_load(left), _of_load(right))
             return False
         hashes = [engine.state_hash() for engine in (left, right)]
         if hashes[0] != hashes[1]:
@@ -232,8 +232,13 @@ class Pair:
         loaded = [outcome(partial(factory.from_checkpoint, checkpoint)) for factory in self._factories]
         for engine in loaded:
             if isinstance(engine, Stopped):
-                raise Difference("load of a checkpoint that an engine wrote", *loaded)
+                raise Difference("load of a checkpoint that an engine wrote", *map(_of_load, loaded))
         return loaded
+
+
+def _of_load(loaded: Engine | Stopped) -> object:
+    """Return what is said of a load: a difference goes from process to process, which no engine does."""
+    return loaded if isinstance(loaded, Stopped) else f"a shard at position {loaded.position}"
 
 
 class _Counted:
