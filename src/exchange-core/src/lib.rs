@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod fold;
 pub mod frames;
 pub mod hashing;
+pub mod ingress;
 pub mod kinds;
 pub mod ladder;
 pub mod ledger;
