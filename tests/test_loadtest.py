@@ -5,6 +5,8 @@ import io
 import json
 import shutil
 import stat
+import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from clob.v1.account_service_pb2_grpc import AccountServiceStub
 from clob.v1.order_service_pb2_grpc import OrderServiceStub
 from clob.v1.verification_service_pb2_grpc import VerificationServiceStub
 from exchange.cli.main import main
+from exchange.cli.up import without_rates
 from exchange.client.prepared import PreparedError, PreparedFolder, delimited, read_delimited
 from exchange.config.environment import LOAD_TEST_SETTINGS, Durability
 from exchange.domain.commands import Batch
 from exchange.embedded.data_dir import DataDirError, open_data_dir
 from exchange.wire.messages import decode
+from loadtest import bench_ghz
 from tests.support.hosted import Hosted
 from tests.support.running import ENVIRONMENT, settle_and_audit
 
@@ -38,7 +42,7 @@ SIZES = [
 def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
     folder = tmp_path_factory.mktemp("loadtest")
     open_data_dir(folder, environment=ENVIRONMENT, durability=Durability.MEMORY, settings=LOAD_TEST_SETTINGS)
-    made = Hosted(folder)
+    made = Hosted(folder, {"ingress-verifier": without_rates()})
     yield made
     made.close()
 
@@ -250,3 +254,67 @@ def test_an_environment_keeps_the_settings_that_it_was_made_with(tmp_path: Path)
     open_data_dir(other, environment="load", durability=Durability.MEMORY)
     with pytest.raises(DataDirError, match="DATA_DIR_SETTINGS"):
         open_data_dir(other, environment="load", durability=Durability.MEMORY, settings=LOAD_TEST_SETTINGS)
+
+
+def test_rates_are_lifted_but_for_those_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ADDRESS", "KEY", "SESSION", "ADMIN_CALLS"):
+        monkeypatch.delenv(f"CLOB_{name}_PER_SECOND", raising=False)
+    monkeypatch.setenv("CLOB_KEY_PER_SECOND", "7")
+    assert without_rates()[::2] == ("--address-per-second", "--session-per-second", "--admin-calls-per-second")
+    assert set(without_rates()[1::2]) == {"0"}
+
+
+# --- ghz ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", bench_ghz.NAMES)
+def test_each_config_sends_the_payloads_of_its_name(name: str, folder: PreparedFolder) -> None:
+    config = tomllib.loads((bench_ghz.CONFIGS / f"{name}.toml").read_text("utf-8"))
+    stock = folder.plan().stocks[name]
+    assert config["call"] == stock.call
+    assert (bench_ghz.ROOT / config["proto"]).exists()
+    assert Path(config["binary-file"]).name == folder.part_file(name).name
+    assert ("metadata-file" in config) == stock.session
+
+
+@pytest.mark.parametrize(
+    ("executed", "refused", "sentence"),
+    [
+        ({b"answered": 1}, {}, None),
+        ({b"answered": 1, b"unsure": 1}, {}, None),
+        ({}, {}, "1 batches were answered with OK and are not executed in the log"),
+        ({b"answered": 2}, {}, "1 batches are executed more than once"),
+        ({b"answered": 1, b"verified": 1}, {}, "1 batches were to be verified and are in the log"),
+        ({b"answered": 1, b"foreign": 1}, {}, "1 batches in the log were sent by nobody"),
+        ({b"answered": 1}, {"reject reason 7": 1}, "1 batches in the log were refused: reject reason 7"),
+    ],
+)
+def test_a_log_that_is_not_what_was_sent_is_said(
+    executed: dict[bytes, int], refused: dict[str, int], sentence: str | None
+) -> None:
+    sent = bench_ghz.Sent()
+    sent.answered, sent.unsure, sent.verified = {b"answered"}, {b"unsure"}, {b"verified"}
+    found = sent.failures(Counter(executed), Counter(refused))
+    assert found == ([sentence] if sentence else [])
+
+
+def test_answers_with_ok_of_a_run_with_errors_are_looked_for_too() -> None:
+    sent = bench_ghz.Sent()
+    sent.unsure, sent.ok_batches_min = {b"a", b"b", b"c"}, 2
+    assert sent.failures(Counter({b"a": 1, b"c": 1}), Counter()) == []
+    assert sent.failures(Counter({b"a": 1}), Counter()) == [
+        "1 batches of runs with errors were OK and are not in the log"
+    ]
+
+
+@pytest.mark.skipif(bench_ghz.find_tool("ghz") is None, reason="no ghz: `make loadtest-tools` installs it")
+def test_ghz_sends_every_config_and_every_answer_is_in_the_log(tmp_path: Path) -> None:
+    out = tmp_path / "ghz"
+    report = bench_ghz.main(["--calls", "40", "--in-flight", "4", "--out", str(out)])
+    assert report["passed"], report["failures"]
+    calls = {row["name"]: row["calls"] for row in report["rows"] if not row["name"].startswith("http")}
+    assert calls == {name: 5 if name in ("submit-batch", "submit-many") else 40 for name in bench_ghz.NAMES}
+    assert report["executed_batches"] == 40 + 5 + 5 * bench_ghz.SIZE
+    assert (out / "index.html").exists()
+    for path in out.rglob("*"):
+        assert path.is_dir() or b"Bearer" not in path.read_bytes()
