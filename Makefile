@@ -1,6 +1,7 @@
 # `make` lists the targets. The first one that needs tools makes .venv from the locked packages, and fetches the crates
 # that the core needs where cargo is found. While the locks stay as they are, a network is then used by `make lock`, by
-# `make bench-core` for the engines beside ours, by `make fuzz` for the fuzzer, and by nothing else.
+# `make bench-core` for the engines beside ours, by `make fuzz` for the fuzzer, by `make loadtest-tools` for ghz and
+# grpcurl, and by nothing else.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -45,6 +46,7 @@ DEMO_ARGS ?=
 UP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+GHZ_ARGS ?=
 CARGO_TEST_ARGS ?=
 DIFFERENTIAL_ARGS ?=
 FUZZ_ARGS ?=
@@ -111,6 +113,29 @@ bench-core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure the core beside
 .PHONY: bench-verify
 bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a second beside other libraries (BENCH_ARGS)
 	@$(BIN)/python -m loadtest.bench_verify $(BENCH_ARGS)
+
+# Tools that send load, built from Go modules at versions of our choice, into a folder that is not committed.
+TOOLS := .tools/bin
+GHZ := ghz-v0.120.0
+GRPCURL := grpcurl-v1.9.3
+
+.PHONY: loadtest-tools
+loadtest-tools: $(TOOLS)/$(GHZ) $(TOOLS)/$(GRPCURL) ## build ghz and grpcurl into .tools/bin where missing (needs Go)
+
+$(TOOLS)/$(GHZ): MODULE := github.com/bojand/ghz/cmd/ghz
+$(TOOLS)/$(GRPCURL): MODULE := github.com/fullstorydev/grpcurl/cmd/grpcurl
+$(TOOLS)/$(GHZ) $(TOOLS)/$(GRPCURL):
+	@command -v go >/dev/null || { \
+		echo "ghz and grpcurl are built with Go, and there is no go on the PATH: install it" >&2; exit 1; }
+	@echo "Building $(@F) (once; needs a network)" >&2
+	@mkdir -p $(@D)
+	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS="-mod=mod $${GOFLAGS:-}" go install $(MODULE)@$(lastword $(subst -, ,$(@F)))
+	@mv $(@D)/$(notdir $(MODULE)) $@
+	@ln -sf $(@F) $(@D)/$(notdir $(MODULE))
+
+.PHONY: ghz
+ghz: $(CORE) $(if $(shell PATH="$(TOOLS):$$PATH" command -v ghz),,$(TOOLS)/$(GHZ)) ## measure calls a second with ghz, SIZE x 2,000 a run, and check the ledger (GHZ_ARGS)
+	@$(BIN)/python -m loadtest.bench_ghz --calls $$(( $(SIZE) * 2000 )) $(GHZ_ARGS)
 
 .PHONY: differential
 differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference over SIZE x 200,000 commands (DIFFERENTIAL_ARGS)
@@ -197,8 +222,8 @@ clean: ## remove caches and build output, keep .venv
 	@find src tests tools gen $(wildcard loadtest) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: distclean
-distclean: clean ## remove .venv as well
-	@rm -rf $(VENV) *.egg-info
+distclean: clean ## remove .venv and .tools as well
+	@rm -rf $(VENV) $(dir $(TOOLS)) *.egg-info
 
 # Everything installed is pinned by hash in requirements/dev.txt. The project itself is installed in place; the .pth
 # file names its two source roots, since setuptools would map only the packages that exist at that moment.
