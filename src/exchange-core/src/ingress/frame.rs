@@ -227,6 +227,21 @@ impl<'a> Cut<'a> {
     }
 }
 
+/// Return the outcome of the batch at a place of an execution frame, from 1 on, as its account may see it; None: the
+/// frame has no such place.
+///
+/// # Errors
+/// It is no execution frame.
+pub fn outcome_of(frame: &[u8], place: u32, account: u64) -> Result<Option<Vec<u8>>, FrameError> {
+    let cut = Cut::new(frame)?;
+    let is_there = (1..=cut.places.len()).contains(&(place as usize));
+    Ok(is_there.then(|| {
+        let mut out = Vec::new();
+        cut.put_outcome(&mut out, place, account);
+        out
+    }))
+}
+
 struct Field {
     number: u8,
     value: u64,
