@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from exchange.config.environment import Durability
+from exchange.embedded.bus_server import NoBusServerError
+from exchange.embedded.child import ChildError
+from exchange.embedded.demo import SetupError
 from exchange.engine.choice import DEFAULT_ENGINE, ENGINES
-from loadtest.bench_core import HERE
+from loadtest.bench_core import HERE, BuildError
 from loadtest.bench_reference import machine
-from loadtest.generator_process import END_TO_END, STAGES, Sending, build
+from loadtest.generator_process import END_TO_END, STAGES, GeneratorError, Sending, build
 from loadtest.path_case import BENCH, GENERATOR, Case, run_case
 
 BUILD: Final = HERE.parent / "build" / "bench-path"
@@ -114,20 +117,21 @@ def case_lines(result: Row) -> list[str]:
         f"connection; engine {result['engine']}, bus {result['bus']}\n"
     )
     head = (
-        "| phase | orders | settled/s | trades per order | p50 ms | p99 ms | p99.9 ms | max ms | cores busy | "
+        "| phase | sent | refused | settled/s | trades an order | p50 ms | p99 ms | p99.9 ms | max ms | cores busy | "
         "us of CPU an order | of them the generator's |"
     )
     lines = [
         f"\n## {result['case']}\n",
         about,
         head,
-        "| --- |" + " ---: |" * 10,
+        "| --- |" + " ---: |" * 11,
     ]
     for phase in result["phases"]:
         latency = phase["latency"].get(END_TO_END, {})
         per_million = phase["cpu_s_per_million"]
         cells = [
             f"{phase['sent']:,}",
+            f"{sum(phase['counts']['refused'].values()):,}",
             f"{phase['orders_per_s_settled']:,}",
             f"{phase['trades_per_order']:.2f}",
             *(f"{latency.get(name, 0) / 1000:.2f}" for name in ("p50", "p99", "p99_9", "max")),
@@ -189,7 +193,8 @@ def stage_lines(phases: Sequence[Row]) -> list[str]:
         found = phase["latency"].get(stage)
         return f"{found['p50'] / 1000:.2f} / {found['p99'] / 1000:.2f}" if found else ""
 
-    rows = [(stage, [cell(phase, stage) for phase in phases]) for stage in STAGES]
+    stages = [stage for stage in STAGES if any(stage in phase["latency"] for phase in phases)]
+    rows = [(stage, [cell(phase, stage) for phase in phases]) for stage in stages]
     return table("latency p50 / p99, ms", [phase["phase"] for phase in phases], rows)
 
 
@@ -300,7 +305,11 @@ def main() -> None:
         if sys.stderr.isatty():
             print(f"\r{text:<110.110}\r", end="", file=sys.stderr)
 
-    result: Row = {"machine": about, "cases": run(cases_of(options), say)}
+    try:
+        result: Row = {"machine": about, "cases": run(cases_of(options), say)}
+    except (BuildError, ChildError, GeneratorError, NoBusServerError, SetupError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=2) + "\n")

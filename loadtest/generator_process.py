@@ -32,6 +32,7 @@ STAGES: Final = (
     "to the ingress again",
     "answer",
     END_TO_END,
+    "end to end, refused",
 )
 """Names of latencies, in the order of the way (send.rs)."""
 _FRAME_HEAD: Final = struct.Struct("<II")

@@ -42,8 +42,9 @@ pub const STAGES: [&str; 10] = [
     "to the ingress again",
     "answer",
 ];
-/// From the planned time, in an open loop, or from the sending, to the answer.
-pub const END_TO_END: &str = "end to end";
+/// From the planned time, in an open loop, or from the sending, to the answer: of commands that were executed, and of the
+/// others.
+pub const WHOLE: [&str; 2] = ["end to end", "end to end, refused"];
 
 /// Return the processor seconds that this process has used.
 #[must_use]
@@ -89,7 +90,7 @@ impl Tally {
             batches: 0,
             answered: 0,
             failed: 0,
-            histograms: (0..=STAGES.len()).map(|_| histogram()).collect(),
+            histograms: (0..STAGES.len() + WHOLE.len()).map(|_| histogram()).collect(),
             backwards: 0,
             answered_by_second: Vec::new(),
             errors: BTreeMap::new(),
@@ -132,7 +133,9 @@ impl Tally {
             self.answered_by_second.resize(second + 1, 0);
         }
         self.answered_by_second[second] += commands;
-        self.record(STAGES.len(), sent.since_us, got_us, commands);
+        let executed: u64 = rows.iter().map(|row| row.commands).sum();
+        self.record(STAGES.len(), sent.since_us, got_us, executed);
+        self.record(STAGES.len() + 1, sent.since_us, got_us, commands.saturating_sub(executed));
         for row in &rows {
             let [received, .., answered] = row.moments;
             self.record(0, sent.since_us, sent.left_us, row.commands);
@@ -301,7 +304,13 @@ async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
             match tokio::time::timeout(wait, call(&connection, sent.message.bytes.clone())).await {
                 Ok(Ok(answer)) => lane.answered(&sent, &answer),
                 Ok(Err(failure)) => {
-                    lane.tally.borrow_mut().failure(&failure, u64::from(sent.message.commands));
+                    let commands = u64::from(sent.message.commands);
+                    let mut tally = lane.tally.borrow_mut();
+                    tally.failure(&failure, commands);
+                    if failure.says_nothing_was_sent() {
+                        tally.record(STAGES.len() + 1, sent.since_us, now_us(), commands);
+                    }
+                    drop(tally);
                     lane.due.add_permits(usize::from(lane.clock.gap_us.is_none()));
                 }
                 Err(_) => lane.tally.borrow_mut().error("answers did not come in time"),
@@ -440,7 +449,7 @@ fn keep_time(start: Instant, ends: Instant, gap_us: f64, due: &[Arc<Semaphore>],
 
 fn outcome(tally: &Tally, left: u64, cpu_s: f64) -> Outcome {
     let seconds = |until_us: u64| until_us.saturating_sub(tally.first_us) as f64 / 1e6;
-    let names = STAGES.iter().copied().chain([END_TO_END]);
+    let names = STAGES.into_iter().chain(WHOLE);
     let latency = names.zip(&tally.histograms).filter(|(_, histogram)| !histogram.is_empty());
     Outcome {
         sent: tally.sent,

@@ -253,7 +253,7 @@ class Demo:
     async def _trade(self, admin: grpc.aio.Channel, channel: grpc.aio.Channel) -> None:
         settlement = settlement_service_pb2_grpc.SettlementServiceStub(admin)
         await settlement.Settle(settlement_service_pb2.SettleRequest(), timeout=CALL_S_MAX)
-        await self.knock(channel)
+        await self._knock(channel)
         total = sum(len(source.orders) for source in self._sources)
         done = 0
 
@@ -286,7 +286,7 @@ class Demo:
         used = {running.name: cpu_seconds(running.pid) for running in self._exchange.running()}
         return {**used, SENDER: cpu_seconds(os.getpid())}
 
-    async def knock(self, channel: grpc.aio.Channel) -> None:
+    async def _knock(self, channel: grpc.aio.Channel) -> None:
         """Send a forged batch, and a good one twice: a cancel of an order that does not exist."""
         stub = order_service_pb2_grpc.OrderServiceStub(channel)
         trader, shard = self.traders[1], self._sources[0].shard
