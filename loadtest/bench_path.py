@@ -35,7 +35,7 @@ from loadtest.path_case import BENCH, GENERATOR, Case, run_case
 BUILD: Final = HERE.parent / "build" / "bench-path"
 SET_PER_SIGNATURE: Final = (512, 64, 1)
 SET_PERCENTS: Final = (10, 50, 80)
-SET_SECONDS: Final = 20.0
+SET_SECONDS: Final = 30.0
 SINGLE_PER_MESSAGE: Final = 64
 BATCHED_PER_MESSAGE: Final = 4_096
 COMMANDS_IN_FLIGHT: Final = 32_768
@@ -271,11 +271,11 @@ def parser() -> argparse.ArgumentParser:
     add("--unary", action="store_true", help="one call for each message; else a stream for each shard and connection")
     add("--connections", type=int, default=1, help="connections to the ingress (default: 1)")
     add("--in-flight", type=int, default=0, help="messages of a stream ahead of the answers (default: what fits)")
-    add("--seconds", type=float, help="how long a closed loop sends; 0: none (default: 60, in a set 20)")
+    add("--seconds", type=float, help="how long a closed loop sends; 0: none (default: 60, in a set 30)")
     add("--orders", type=int, default=0, help="orders made ahead for it (default: as many as a short run shows)")
     add("--percent", type=int, nargs="+", metavar="P", help="open loops at so much of what the closed loop reached")
     add("--rate", type=float, nargs="+", default=[], metavar="R", help="open loops at so many orders a second")
-    add("--point-seconds", type=float, default=15, help="how long an open loop sends (default: 15)")
+    add("--point-seconds", type=float, default=20, help="how long an open loop sends (default: 20)")
     add("--markets", type=int, default=1_000, help="markets over all shards (default: 1000)")
     add("--traders", type=int, default=1_000, help="users with a key each (default: 1000)")
     add("--resting-per-market", type=int, default=10, help="orders that rest, on average (default: 10)")
