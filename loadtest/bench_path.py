@@ -42,6 +42,10 @@ COMMANDS_IN_FLIGHT: Final = 32_768
 """Over all lanes, by default: an ingress worker takes 65,536 commands at once."""
 MESSAGES_IN_FLIGHT: Final = 16
 """Of a lane, at most, by default."""
+COLOURS: Final = (
+    *("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"),
+    *("#1b3a8a", "#8a6400"),
+)
 MIB: Final = 1024 * 1024
 
 Row = dict[str, Any]
@@ -222,29 +226,33 @@ def plot(result: Row, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     about = f"{result['machine']['cpu']}, {result['machine']['commit']}"
-    how: Row = {"style": pygal.style.CleanStyle(font_family="sans-serif"), "js": [], "width": 1000}
+    style = pygal.style.Style(font_family="sans-serif", background="white", plot_background="white", colors=COLOURS)
+    how: Row = {"style": style, "js": [], "width": 1100, "truncate_legend": -1, "truncate_label": -1}
     curve = pygal.XY(logarithmic=True, x_title="orders settled a second", y_title="end to end, ms", **how)
     curve.title = f"Latency by throughput, open loop; {about}"
     for case in result["cases"]:
         points = [phase for phase in case["phases"] if phase["rate"] and END_TO_END in phase["latency"]]
         for quantile in ("p50", "p99"):
             curve.add(
-                f"{case['case']}, {quantile}",
+                f"{case['per_signature']} a signature, {quantile}",
                 [
                     (phase["orders_per_s_settled"], phase["latency"][END_TO_END][quantile] / 1000)
                     for phase in sorted(points, key=lambda phase: float(phase["rate"]))
                 ],
             )
     curve.render_to_file(str(folder / "latency.svg"))
-    bars = pygal.StackedBar(y_title="CPU seconds per million orders", x_label_rotation=20, **how)
-    bars.title = f"Processor time by process, closed loop; {about}"
     fullest = [
         next((phase for phase in case["phases"] if phase["phase"] == "closed"), None) for case in result["cases"]
     ]
-    bars.x_labels = [case["case"] for case in result["cases"]]
     used: list[dict[str, float]] = [phase["cpu_s_per_million"] if phase else {} for phase in fullest]
+    bars = pygal.StackedBar(y_title="per cent of the CPU time", range=(0, 100), **how)
+    bars.title = f"Processor time by process, closed loop; {about}"
+    bars.x_labels = [
+        f"{case['per_signature']} a signature: {sum(one.values()):.1f} s per million orders"
+        for case, one in zip(result["cases"], used, strict=True)
+    ]
     for name in [name for name in dict.fromkeys(name for one in used for name in one) if name != BENCH]:
-        bars.add(name, [one.get(name) for one in used])
+        bars.add(name, [100 * one.get(name, 0) / max(1e-9, sum(one.values())) for one in used])
     bars.render_to_file(str(folder / "cpu.svg"))
     for case, phase in zip(result["cases"], fullest, strict=True):
         if phase is None:
