@@ -488,3 +488,58 @@ fn memory_bytes_max() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::prepare::Preparing;
+
+    /// Accept a connection and end it when the first bytes of a call have come; returns the address.
+    fn server_that_breaks_off() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (socket, _) = listener.accept().expect("a client");
+                socket.set_nonblocking(true).expect("a socket");
+                let socket = tokio::net::TcpStream::from_std(socket).expect("a socket");
+                let mut connection = h2::server::handshake(socket).await.expect("HTTP/2");
+                let (mut request, _answer) = connection.accept().await.expect("a call").expect("a call");
+                let body = request.body_mut();
+                tokio::select! {
+                    data = body.data() => drop(data),
+                    more = connection.accept() => drop(more),
+                }
+            });
+        });
+        address
+    }
+
+    #[test]
+    fn what_is_not_answered_is_lost_and_said() {
+        for stream in [true, false] {
+            let seed = "11".repeat(32);
+            let text = format!(
+                r#"{{"address": "{}", "environment": "demo", "stream": {stream}, "connections": 1, "in_flight": 2,
+                    "per_signature": 4, "per_message": 8, "wait_ms_max": 1000, "validity_ms": 60000, "nonce": 1,
+                    "seed": 1, "resting": 50, "users": [{{"account": 1, "seed": "{seed}"}}], "shards": [{{"shard": 1,
+                    "markets": [{{"market": 1, "fair_ticks": 5000, "multiple_ticks": 1, "multiple_lots": 1,
+                    "users": [0]}}]}}]}}"#,
+                server_that_breaks_off()
+            );
+            let (mut preparing, mut lanes) =
+                Preparing::new(serde_json::from_str(&text).expect("a job")).expect("a job");
+            let phase = Phase { commands: 80, seconds: 2.0, rate: 0.0, fill: false };
+            preparing.prepare(&phase, &mut lanes);
+            let mut sender = Sender::connect(preparing.job()).expect("a connection");
+            let outcome = sender.run(preparing.job(), &phase, &mut lanes);
+            assert!(outcome.sent > 0);
+            assert_eq!((outcome.lost, outcome.counts), (outcome.sent, Counts::default()));
+            assert!(!outcome.errors.is_empty());
+            assert_eq!(outcome.sent + outcome.left, 80);
+        }
+    }
+}
