@@ -1,7 +1,7 @@
 # `make` lists the targets. The first one that needs tools makes .venv from the locked packages, and fetches the crates
-# that the core needs where cargo is found. While the locks stay as they are, a network is then used by `make lock`, by
-# `make bench-core` for the engines beside ours, by `make fuzz` for the fuzzer, by `make loadtest-tools` for ghz and
-# grpcurl, and by nothing else.
+# that the core and the load generator need where cargo is found. While the locks stay as they are, a network is then
+# used by `make lock`, by `make bench-core` for the engines beside ours, by `make fuzz` for the fuzzer, by
+# `make loadtest-tools` for ghz and grpcurl, and by nothing else.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -29,8 +29,8 @@ PYTHON ?= $(shell \
 CRATE := src/exchange-core
 CRATE_SOURCES = $(shell find $(CRATE) -name target -prune -o -name exchange_core.data -prune -o -name fuzz -prune -o \
 	\( -path "*/src/*" -o -path "*/.cargo/*" -o -name "Cargo.*" -o -name pyproject.toml -o -name "*.pyi" \) -type f -print)
-# What only `make test-core` looks at besides. It is fetched with .venv and never asked for when the core is built.
-CHECKED := $(wildcard $(CRATE)/fuzz loadtest/flow loadtest/core)
+# What `make test-core` looks at besides; the last is what `make bench-path` sends with. It is fetched with .venv and never asked for when the core is built.
+CHECKED := $(wildcard $(CRATE)/fuzz loadtest/flow loadtest/core loadtest/generator)
 # A network is asked only where a crate of a Cargo.lock was never fetched; the argument names further folders.
 FETCH = for part in $(CRATE) $(CRATE)/ifma $(1); do \
 	( cd $$part && { $(CARGO) fetch --quiet --locked --offline 2>/dev/null || $(CARGO) fetch --quiet --locked; } ); done
@@ -78,8 +78,12 @@ up: $(CORE) ## run the exchange until Ctrl-C (UP_ARGS="--data-dir DIR")
 	@$(BIN)/clob up $(UP_ARGS)
 
 .PHONY: bench
-bench: $(CORE) ## measure orders per second through all services, for a minute (BENCH_ARGS="--seconds 20")
+bench: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure orders per second through all services, signed singly, (BENCH_ARGS="--seconds 20")
 	@$(BIN)/python -m loadtest.bench_path $(BENCH_ARGS)
+
+.PHONY: bench-path
+bench-path: $(if $(CARGO),$(CORE_BUILT),core-missing) ## the same at 512, 64 and 1 orders a signature, and latency by load, in ten minutes
+	@$(BIN)/python -m loadtest.bench_path --set $(BENCH_ARGS)
 
 .PHONY: bench-reference
 bench-reference: $(INSTALLED) ## measure commands per second on the reference engine alone (BENCH_ARGS)
@@ -101,7 +105,7 @@ test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crates' format,
 	@cd $(CRATE)/fuzz && $(CARGO) fmt --check
 	@cd $(CRATE)/fuzz && $(NO_FUZZER) $(CARGO) clippy --quiet --locked -- -D warnings
 	@cd $(CRATE) && $(CARGO) test --quiet --locked $(CARGO_TEST_ARGS)
-	@for folder in loadtest/flow loadtest/core; do \
+	@for folder in loadtest/flow loadtest/core loadtest/generator; do \
 		(cd $$folder && $(CARGO) fmt --check && $(CARGO) clippy --quiet --locked --all-targets -- -D warnings && \
 			$(CARGO) test --quiet --locked) || exit 1; \
 	done
@@ -218,7 +222,8 @@ LOCK_FLAGS := --quiet --universal --generate-hashes --python-version 3.11 --cust
 .PHONY: clean
 clean: ## remove caches and build output, keep .venv
 	@rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@rm -rf $(CRATE)/target $(CRATE)/ifma/target $(CRATE)/fuzz/target $(CRATE)/exchange_core.data loadtest/core/target
+	@rm -rf $(CRATE)/target $(CRATE)/ifma/target $(CRATE)/fuzz/target $(CRATE)/exchange_core.data loadtest/core/target \
+		loadtest/generator/target
 	@find src tests tools gen $(wildcard loadtest) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: distclean
