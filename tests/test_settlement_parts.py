@@ -24,9 +24,8 @@ from exchange.serving.errors import Refusal, reason_of
 from exchange.settlement import outcome_service
 from exchange.settlement.approval import Claim, Tail, judge
 from exchange.settlement.approver import Approver, ShardNews
-from exchange.settlement.archive import Archive, Archived
+from exchange.settlement.archive import Archive, Archived, rows_of
 from exchange.settlement.database import Database, DatabaseError
-from exchange.settlement.frames import names_in
 from exchange.settlement.ledger import Ledger, LinkAnswer
 from exchange.settlement.ledgers import LEDGERS
 from exchange.settlement.links import LinksInTransit
@@ -411,7 +410,7 @@ class Trimming:
     async def orders_range(self, tag: str, first_n: int, last_n: int) -> list[OrdersEntry]:
         self.looks += 1
         if self._settles and self._archive.last_n == 0:
-            self._archive.append(self._entries, [name for one in self._entries for name in names_in(*one)])
+            self._archive.append(self._entries, rows_of(self._entries))
             self.progress = {1: SimpleNamespace(n=self._archive.last_n, t_us=self._now_us)}
         return []
 

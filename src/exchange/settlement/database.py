@@ -7,6 +7,7 @@ comes second, after a crash or by mistake, changes nothing. There is a row for w
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -241,7 +242,8 @@ class Database:
             db.executemany(
                 "INSERT INTO balances (shard, kind, holder, asset, units) VALUES (?, ?, ?, ?, ?)"
                 " ON CONFLICT (shard, kind, holder, asset) DO UPDATE SET units = excluded.units",
-                [(shard, kind, holder, asset, str(units)) for (kind, holder, asset), units in draft.units.items()],
+                # No statement of Python per row.
+                zip(repeat(shard), *zip(*draft.units, strict=True), map(str, draft.units.values()), strict=False),
             )
         if draft.markets:
             db.executemany(

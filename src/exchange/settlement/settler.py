@@ -29,12 +29,12 @@ from exchange.engine.port import EngineFactory, LogEngine
 from exchange.engine.reference import ControlFactory
 from exchange.execution.checkpoints import CheckpointStore
 from exchange.execution.loop import EngineMaker
-from exchange.settlement.archive import Archive, Archived, ArchiveError
+from exchange.settlement.archive import Archive, Archived, ArchiveError, rows_of
 from exchange.settlement.checkpointing import Checkpointing, CheckpointPolicy
 from exchange.settlement.database import Database, LinkRow
-from exchange.settlement.frames import names_in
 from exchange.settlement.ledger import Ledger, LinkAnswer, SentLink
 from exchange.settlement.ledgers import ledger_with
+from exchange.settlement.namings import naming_with
 from exchange.settlement.shard import (
     Mark,
     Prepared,
@@ -169,6 +169,7 @@ class Settler(threading.Thread):
         self._settings = settings
         self._on_round = on_round
         self._is_durable = environment.durability is Durability.FSYNC
+        self._naming = naming_with(factory.name)
         self._stopping = threading.Event()
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._shards: dict[int, _Shard] = {}
@@ -363,7 +364,8 @@ class Settler(threading.Thread):
                 detail = "the archive has another entry there than the bus; keep both, and look which one was replaced"
                 raise SettlementStop(StopReason.HISTORY_DIFFERS, one.number, entry.orders.n, detail)
         fresh = [entry for entry in prepared.entries if entry.orders.n > have_n]
-        archive.append(fresh, [named for named in prepared.names if named.n > have_n])
+        is_all = len(fresh) == len(prepared.entries)
+        archive.append(fresh, prepared.names.rows if is_all else rows_of(fresh, self._naming))
 
     def _commit(self, done: list[tuple[_Shard, Prepared]]) -> None:
         """Write a round into the database, adopt it, and say so."""
@@ -485,11 +487,11 @@ class Settler(threading.Thread):
         genesis = self._environment.genesis(number)
         rows = self._database.rows(number)
         ledger = ledger_with(self._factory.name)(genesis, rows)
-        one.archive = Archive(self._archive_folder, number, is_durable=self._is_durable)
+        one.archive = Archive(self._archive_folder, number, is_durable=self._is_durable, naming=self._naming)
         if one.archive.last_n >= one.archive.first_n and one.archive.last_n < ledger.n:
             self._fill_archive(one, ledger.n)
         engine, checkpoint_n = self._engine_at(one, ledger)
-        settlement = ShardSettlement(one.tag, engine, ledger, self._keys, self._sampler)
+        settlement = ShardSettlement(one.tag, engine, ledger, self._keys, self._sampler, self._naming)
         one.settlement = settlement
         one.checkpointing = Checkpointing(
             self._store,
@@ -576,7 +578,7 @@ class Settler(threading.Thread):
         archive = one.archive
         assert archive is not None
         for entry in self._logged(one, archive.last_n + 1, last_n):
-            archive.append([entry], names_in(entry.orders, entry.executions))
+            archive.append([entry], rows_of([entry], self._naming))
         if archive.last_n < last_n:
             detail = (
                 f"the archive ends at {archive.last_n}, the database is at {last_n}, and the bus does not have what is "
