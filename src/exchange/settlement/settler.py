@@ -68,7 +68,8 @@ class SettlerSettings:
 
     Attributes:
         verify_one_in: one batch in so many has its signature verified again; 0: none.
-        interval_s: rounds that had work begin at least so far apart, so that transactions carry many frames.
+        interval_s: rounds that had work begin at least so far apart, so that transactions carry many frames; where more
+            waits already they follow each other at once.
         tail_entries: entries behind the settled position that stay on the bus for readers.
         archive_retention_s: how long the archive of a trading shard keeps entries; 0: for ever.
         checkpoints: when checkpoints are written.
@@ -174,6 +175,7 @@ class Settler(threading.Thread):
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._shards: dict[int, _Shard] = {}
         self._sampler = Sampler(settings.verify_one_in)
+        self._read_was_full = False
         self._last_look_s = 0.0
         self._last_drop_s = 0.0
 
@@ -248,10 +250,14 @@ class Settler(threading.Thread):
                 self._stopping.wait(RETRY_S)
                 continue
             self._answer_calls()
-            if moved:
+            if moved and not self._is_behind():
                 left_s = began_s + self._settings.interval_s - time.monotonic()
                 if left_s > 0:
                     self._stopping.wait(left_s)
+
+    def _is_behind(self) -> bool:
+        """Whether there is more to settle already: then it is not waited for."""
+        return self._read_was_full or any(one.waiting for one in self._shards.values() if one.runs)
 
     def _finish(self) -> None:
         """Settle what is executed by now, then leave a checkpoint of every shard."""
@@ -412,7 +418,9 @@ class Settler(threading.Thread):
                 self._stopping.wait(block_ms / 1000)
             return
         positions = {tag: one.settlement.ledger.n for tag, one in wanted.items() if one.settlement is not None}
-        for tag, executions in self._bus.read_executions(positions, READ_FRAMES, block_ms).items():
+        read = self._bus.read_executions(positions, READ_FRAMES, block_ms)
+        self._read_was_full = any(len(executions) == READ_FRAMES for executions in read.values())
+        for tag, executions in read.items():
             one, wanted_n = wanted[tag], positions[tag] + 1
             first_n, last_n = executions[0].n, executions[-1].n
             if first_n != wanted_n:
