@@ -6,7 +6,7 @@ OverflowError. A panic in the core, which no input causes, raises Stop with the 
 Ledger or a ShardFold was changed is raised again by whatever is asked of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Final, Self, final
 
@@ -17,7 +17,9 @@ __all__ = [
     "MESSAGES",
     "RULES_MAX",
     "UNITS",
+    "AccountSet",
     "Applied",
+    "BatchNames",
     "FoldStop",
     "FrameFormError",
     "IngressDesk",
@@ -26,6 +28,7 @@ __all__ = [
     "LedgerDraft",
     "LedgerStop",
     "LoadError",
+    "NameIndex",
     "Shard",
     "ShardFold",
     "Stop",
@@ -35,9 +38,12 @@ __all__ = [
     "WhatIf",
     "WireError",
     "__version__",
+    "accounts_of",
     "batch_head",
     "check",
     "key_refusal",
+    "name_batches",
+    "private_messages",
     "recode",
     "signature_refusal",
 ]
@@ -886,3 +892,88 @@ class IngressDesk:
 
     def forget(self, chunk: int) -> list[tuple[int, int, int]]:
         """Await a chunk no longer; return message, index and attempts of each of its batches."""
+
+def name_batches(order_frames: Sequence[bytes], frames: Sequence[bytes]) -> BatchNames:
+    """Return the names of the batches in entries, as `exchange.settlement.names.name_batches`.
+
+    Args:
+        order_frames: encoded order frame of each.
+        frames: encoded execution frame of each, which re-execution has proven.
+
+    Raises:
+        ValueError: the numbers of frames differ, or they are no such frames.
+    """
+
+@final
+class BatchNames:
+    """The batches of some entries that were executed or refused; repetitions are left out."""
+
+    def __len__(self) -> int:
+        """Return how many there are, those without a name among them."""
+
+    @property
+    def rows(self) -> bytes:
+        """Rows of an archive's index of those with a name, in the order of the log."""
+
+    def executed(self, chosen: Sequence[int]) -> list[tuple[int, int, int, bytes, int, bytes, bytes]]:
+        """Return those of some batches that were executed, 0-based, as `exchange.settlement.signatures.Sample` has it.
+
+        Raises:
+            ValueError: there is no such batch.
+        """
+
+@final
+class NameIndex:
+    """Rows of an archive's index, searched while more come. Threads may share it."""
+
+    def __new__(cls) -> Self:
+        """Return an index without rows."""
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+
+    def add(self, rows: bytes) -> None:
+        """Take in rows, in any order.
+
+        Raises:
+            ValueError: they do not end with a whole row.
+        """
+
+    def places(self, name: bytes) -> list[tuple[int, int]]:
+        """Return position and 1-based place of the batches of a name, key_id and nonce, in the order of the log.
+
+        Raises:
+            ValueError: the name does not have 24 bytes.
+        """
+
+    def sorted_rows(self) -> bytes:
+        """Return all rows, sorted."""
+
+def accounts_of(applied: Applied) -> list[AccountSet]:
+    """Return by frame the accounts that have events in it; 0 is none."""
+
+@final
+class AccountSet:
+    """Accounts, eight bytes each."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __contains__(self, account: object, /) -> bool:
+        """Return whether an account is one of them."""
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield them, ascending."""
+
+def private_messages(shard: int, frame: bytes, accounts: Sequence[int], after_place: int = 0) -> list[list[bytes]]:
+    """Return encoded StreamExecutionsResponses of a frame for each of some accounts, in their order.
+
+    Args:
+        shard: number of the frame's shard.
+        frame: encoded execution frame.
+        accounts: each once.
+        after_place: events up to this place, 1-based, are left out.
+
+    Raises:
+        ValueError: the bytes are no execution frame.
+    """

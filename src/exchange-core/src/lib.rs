@@ -14,6 +14,8 @@ pub mod kinds;
 pub mod ladder;
 pub mod ledger;
 pub mod limits;
+pub mod names;
+pub mod private;
 #[cfg(feature = "python")]
 mod python;
 #[cfg(any(feature = "python", test))]

@@ -510,6 +510,7 @@ fn exchange_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<WhatIf>()?;
     folds::register(module)?;
     ingress::register(module)?;
+    columns::register(module)?;
     module.add_class::<Verifier>()?;
     module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(recode, module)?)?;
@@ -895,8 +896,8 @@ mod folds {
 
     /// `exchange_core.Applied`.
     #[pyclass(module = "exchange_core", frozen)]
-    struct Applied {
-        applied: fold::Applied,
+    pub(super) struct Applied {
+        pub(super) applied: fold::Applied,
         stop: Option<(&'static str, u64, String)>,
     }
 
@@ -1582,5 +1583,177 @@ mod ingress {
         module.add_class::<KeyRates>()?;
         module.add_class::<SubmitMessage>()?;
         module.add_class::<IngressDesk>()
+    }
+}
+
+mod columns {
+    //! Settlement's names of batches and market-data's private messages: converts, and nothing else.
+    //!
+    //! Nothing here is a row in Python: rows stay in bytes, and a call takes all frames of a round. Indexes and sets are
+    //! shared between threads and lock themselves, with the GIL released.
+
+    // PyO3 hands over what it made of an argument.
+    #![allow(clippy::needless_pass_by_value)]
+
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use pyo3::exceptions::PyValueError;
+    use pyo3::prelude::*;
+    use pyo3::pybacked::PyBackedBytes;
+    use pyo3::types::{PyBytes, PyIterator, PyList};
+
+    use super::folds::Applied;
+    use super::{released, slices};
+    use crate::frames::Malformed;
+    use crate::{names, private};
+
+    /// Add classes and functions to the module.
+    pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add_class::<BatchNames>()?;
+        module.add_class::<NameIndex>()?;
+        module.add_class::<AccountSet>()?;
+        module.add_function(wrap_pyfunction!(name_batches, module)?)?;
+        module.add_function(wrap_pyfunction!(accounts_of, module)?)?;
+        module.add_function(wrap_pyfunction!(private_messages, module)?)
+    }
+
+    fn malformed(_: Malformed) -> PyErr {
+        PyValueError::new_err("MALFORMED_FRAME: these are no order frames and their execution frames")
+    }
+
+    /// `exchange_core.BatchNames`.
+    #[pyclass(module = "exchange_core", frozen)]
+    struct BatchNames {
+        names: names::Names,
+        order_frames: Vec<PyBackedBytes>,
+    }
+
+    type Signed<'py> = (u64, u32, u64, Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+    #[pyfunction]
+    fn name_batches(
+        py: Python<'_>,
+        order_frames: Vec<PyBackedBytes>,
+        frames: Vec<PyBackedBytes>,
+    ) -> PyResult<BatchNames> {
+        if order_frames.len() != frames.len() {
+            let (orders, answers) = (order_frames.len(), frames.len());
+            let detail = format!("SHAPE: {orders} order frames and {answers} execution frames; give one for each");
+            return Err(PyValueError::new_err(detail));
+        }
+        let names = {
+            let (order_frames, frames) = (slices(&order_frames), slices(&frames));
+            released(py, || names::Names::read(&order_frames, &frames))?.map_err(malformed)?
+        };
+        Ok(BatchNames { names, order_frames })
+    }
+
+    #[pymethods]
+    impl BatchNames {
+        fn __len__(&self) -> usize {
+            self.names.verdicts_len()
+        }
+
+        #[getter]
+        fn rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+            PyBytes::new(py, self.names.rows())
+        }
+
+        fn executed<'py>(&self, py: Python<'py>, chosen: Vec<usize>) -> PyResult<Vec<Signed<'py>>> {
+            let found = self.names.signed(&slices(&self.order_frames), &chosen).map_err(malformed)?;
+            let bytes = |data: &[u8]| PyBytes::new(py, data);
+            let row = |one: names::SignedAt<'_>| {
+                let (payload, signature) = (bytes(one.payload), bytes(one.signature));
+                (one.n, one.place, one.control_n, bytes(one.key_id), one.account, payload, signature)
+            };
+            Ok(found.into_iter().map(row).collect())
+        }
+    }
+
+    /// `exchange_core.NameIndex`.
+    #[pyclass(module = "exchange_core", frozen)]
+    struct NameIndex(Mutex<names::NameIndex>);
+
+    impl NameIndex {
+        fn locked(&self) -> MutexGuard<'_, names::NameIndex> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    #[pymethods]
+    impl NameIndex {
+        #[new]
+        fn new() -> Self {
+            Self(Mutex::default())
+        }
+
+        fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+            released(py, || self.locked().len())
+        }
+
+        fn add(&self, py: Python<'_>, rows: &[u8]) -> PyResult<()> {
+            if !rows.len().is_multiple_of(names::ROW_BYTES) {
+                let detail = format!("SHAPE: {} bytes; a row has {}", rows.len(), names::ROW_BYTES);
+                return Err(PyValueError::new_err(detail));
+            }
+            released(py, || self.locked().add(rows))
+        }
+
+        fn places(&self, py: Python<'_>, name: &[u8]) -> PyResult<Vec<(u64, u32)>> {
+            let Ok(name) = name.try_into() else {
+                let detail = format!("SHAPE: {} bytes; a name has {}", name.len(), names::NAME_BYTES);
+                return Err(PyValueError::new_err(detail));
+            };
+            released(py, || self.locked().places(name))
+        }
+
+        fn sorted_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+            Ok(PyBytes::new(py, &released(py, || self.locked().sorted())?))
+        }
+    }
+
+    /// `exchange_core.AccountSet`.
+    #[pyclass(module = "exchange_core", frozen)]
+    struct AccountSet(Box<[u64]>);
+
+    #[pymethods]
+    impl AccountSet {
+        fn __len__(&self) -> usize {
+            self.0.len()
+        }
+
+        fn __contains__(&self, account: &Bound<'_, PyAny>) -> bool {
+            account.extract().is_ok_and(|account: u64| self.0.binary_search(&account).is_ok())
+        }
+
+        fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+            PyList::new(py, self.0.iter().copied())?.try_iter()
+        }
+    }
+
+    #[pyfunction]
+    fn accounts_of(applied: &Applied) -> Vec<AccountSet> {
+        let mut start = 0;
+        let frames = applied.applied.frames.accounts_end.iter().map(|&end| {
+            let mut accounts = applied.applied.accounts.account[start..end].to_vec();
+            accounts.sort_unstable();
+            start = end;
+            AccountSet(accounts.into_boxed_slice())
+        });
+        frames.collect()
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (shard, frame, accounts, after_place=0))]
+    fn private_messages<'py>(
+        py: Python<'py>,
+        shard: u32,
+        frame: &[u8],
+        accounts: Vec<u64>,
+        after_place: u32,
+    ) -> PyResult<Vec<Vec<Bound<'py, PyBytes>>>> {
+        let found = released(py, || private::messages(shard, frame, &accounts, after_place))?.map_err(malformed)?;
+        let messages = |feed: Vec<Vec<u8>>| feed.iter().map(|message| PyBytes::new(py, message)).collect();
+        Ok(found.into_iter().map(messages).collect())
     }
 }
