@@ -1,8 +1,8 @@
 # `make` lists the targets. The first one that needs tools makes .venv from the locked packages and, where cargo is found,
-# fetches the crates of the core, of its fuzz targets and of the flows in loadtest/. While locks and tools stay as they
-# are, a network is then used by `make lock`, by `make bench-core` for the engines beside ours, and by nothing else; a
-# crate that a new lock names, or that a cargo which came later lacks, is fetched by the first target that builds it.
-# `make fuzz` needs cargo-fuzz, which it asks for and does not fetch.
+# fetches the crates of the core, of its fuzz targets and of loadtest/. While locks and tools stay as they are, a network
+# is then used by `make lock`, by `make bench-core` for the engines beside ours, by `make loadtest-tools` for ghz and
+# grpcurl, and by nothing else; a crate that a new lock names, or that a cargo which came later lacks, is fetched by the
+# first target that builds it. `make fuzz` needs cargo-fuzz, which it asks for and does not fetch.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -30,8 +30,8 @@ PYTHON ?= $(shell \
 CRATE := src/exchange-core
 CRATE_SOURCES = $(shell find $(CRATE) -name target -prune -o -name exchange_core.data -prune -o -name fuzz -prune -o \
 	\( -path "*/src/*" -o -path "*/.cargo/*" -o -name "Cargo.*" -o -name pyproject.toml -o -name "*.pyi" \) -type f -print)
-# What only `make test-core` looks at besides. It is fetched with .venv and never asked for when the core is built.
-CHECKED := $(wildcard $(CRATE)/fuzz loadtest/flow loadtest/core)
+# What `make test-core` looks at besides; the last is what `make bench-path` sends with. It is fetched with .venv and never asked for when the core is built.
+CHECKED := $(wildcard $(CRATE)/fuzz loadtest/flow loadtest/core loadtest/generator)
 # A network is asked only where a crate of a Cargo.lock was never fetched; the argument names further folders.
 FETCH = for part in $(CRATE) $(CRATE)/ifma $(1); do \
 	( cd $$part && { $(CARGO) fetch --quiet --locked --offline 2>/dev/null || $(CARGO) fetch --quiet --locked; } ); done
@@ -47,10 +47,11 @@ DEMO_ARGS ?=
 UP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+GHZ_ARGS ?=
 CARGO_TEST_ARGS ?=
 DIFFERENTIAL_ARGS ?=
 FUZZ_ARGS ?=
-FUZZ_TARGETS ?= apply_commands apply_frames order_frame batch operation link genesis execution_frame state checkpoint
+FUZZ_TARGETS ?= apply_commands apply_frames order_frame batch operation link genesis execution_frame state checkpoint ingress
 VECTORS_ARGS ?=
 LOCK_ARGS ?=
 SIZE ?= 1
@@ -84,8 +85,12 @@ up: $(CORE) ## run the exchange until Ctrl-C (UP_ARGS="--data-dir DIR")
 	@$(BIN)/clob up $(UP_ARGS)
 
 .PHONY: bench
-bench: $(CORE) ## measure orders per second through all services, for a minute (BENCH_ARGS="--seconds 20")
+bench: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure orders per second through all services, signed singly, (BENCH_ARGS="--seconds 20")
 	@$(BIN)/python -m loadtest.bench_path $(BENCH_ARGS)
+
+.PHONY: bench-path
+bench-path: $(if $(CARGO),$(CORE_BUILT),core-missing) ## the same at 512, 64 and 1 orders a signature, and latency by load, in ten minutes
+	@$(BIN)/python -m loadtest.bench_path --set $(BENCH_ARGS)
 
 .PHONY: bench-reference
 bench-reference: $(INSTALLED) ## measure commands per second on the reference engine alone (BENCH_ARGS)
@@ -107,7 +112,7 @@ test-core: $(if $(CARGO),$(INSTALLED),core-missing) ## check the crates' format,
 	@cd $(CRATE)/fuzz && $(CARGO) fmt --check
 	@cd $(CRATE)/fuzz && $(NO_FUZZER) $(CARGO) clippy --quiet --locked -- -D warnings
 	@cd $(CRATE) && $(CARGO) test --quiet --locked $(CARGO_TEST_ARGS)
-	@for folder in loadtest/flow loadtest/core; do \
+	@for folder in loadtest/flow loadtest/core loadtest/generator; do \
 		(cd $$folder && $(CARGO) fmt --check && $(CARGO) clippy --quiet --locked --all-targets -- -D warnings && \
 			$(CARGO) test --quiet --locked) || exit 1; \
 	done
@@ -119,6 +124,29 @@ bench-core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure the core beside
 .PHONY: bench-verify
 bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a second beside other libraries (BENCH_ARGS)
 	@$(BIN)/python -m loadtest.bench_verify $(BENCH_ARGS)
+
+# Tools that send load, built from Go modules at versions of our choice, into a folder that is not committed.
+TOOLS := .tools/bin
+GHZ := ghz-v0.120.0
+GRPCURL := grpcurl-v1.9.3
+
+.PHONY: loadtest-tools
+loadtest-tools: $(TOOLS)/$(GHZ) $(TOOLS)/$(GRPCURL) ## build ghz and grpcurl into .tools/bin where missing (needs Go)
+
+$(TOOLS)/$(GHZ): MODULE := github.com/bojand/ghz/cmd/ghz
+$(TOOLS)/$(GRPCURL): MODULE := github.com/fullstorydev/grpcurl/cmd/grpcurl
+$(TOOLS)/$(GHZ) $(TOOLS)/$(GRPCURL):
+	@command -v go >/dev/null || { \
+		echo "ghz and grpcurl are built with Go, and there is no go on the PATH: install it" >&2; exit 1; }
+	@echo "Building $(@F) (once; needs a network)" >&2
+	@mkdir -p $(@D)
+	@GOBIN="$(CURDIR)/$(@D)" GOFLAGS="-mod=mod $${GOFLAGS:-}" go install $(MODULE)@$(lastword $(subst -, ,$(@F)))
+	@mv $(@D)/$(notdir $(MODULE)) $@
+	@ln -sf $(@F) $(@D)/$(notdir $(MODULE))
+
+.PHONY: ghz
+ghz: $(CORE) $(if $(shell PATH="$(TOOLS):$$PATH" command -v ghz),,$(TOOLS)/$(GHZ)) ## measure calls a second with ghz, SIZE x 2,000 a run, and check the ledger (GHZ_ARGS)
+	@$(BIN)/python -m loadtest.bench_ghz --calls $$(( $(SIZE) * 2000 )) $(GHZ_ARGS)
 
 .PHONY: differential
 differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference over SIZE x 200,000 commands (DIFFERENTIAL_ARGS)
@@ -201,12 +229,13 @@ LOCK_FLAGS := --quiet --universal --generate-hashes --python-version 3.11 --cust
 .PHONY: clean
 clean: ## remove caches and build output, keep .venv
 	@rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@rm -rf $(CRATE)/target $(CRATE)/ifma/target $(CRATE)/fuzz/target $(CRATE)/exchange_core.data loadtest/core/target
+	@rm -rf $(CRATE)/target $(CRATE)/ifma/target $(CRATE)/fuzz/target $(CRATE)/exchange_core.data loadtest/core/target \
+		loadtest/generator/target
 	@find src tests tools gen $(wildcard loadtest) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: distclean
-distclean: clean ## remove .venv as well
-	@rm -rf $(VENV) *.egg-info
+distclean: clean ## remove .venv and .tools as well
+	@rm -rf $(VENV) $(dir $(TOOLS)) *.egg-info
 
 # Everything installed is pinned by hash in requirements/dev.txt. The project itself is installed in place; the .pth
 # file names its two source roots, since setuptools would map only the packages that exist at that moment.

@@ -23,11 +23,12 @@ from exchange.domain.events import BatchResult, Event, OrderAccepted, Trade
 from exchange.domain.frames import FORMAT, ExecutionFrame
 from exchange.domain.operations import DefineShard, OperatorRole
 from exchange.domain.signing import SignedKind, signed_bytes
+from exchange.ingress.desk import Desk
+from exchange.ingress.desks import DESK
 from exchange.ingress.door import Door, ReadBatch, Refusal, read_batch
 from exchange.ingress.framer import Framer
 from exchange.ingress.messages import Chunk, Executed, Part, Refused, Sequenced
-from exchange.ingress.outcomes import ScannedFrame
-from exchange.ingress.rates import TokenBuckets
+from exchange.ingress.rates import TokenBuckets, key_buckets
 from exchange.ingress.submissions import Submissions
 from exchange.local.control_venue import ControlVenue
 from exchange.reference.signing import sign
@@ -131,7 +132,6 @@ async def measure(batches: int, per_message: int) -> None:
         print(f"  {name:<46}{(time.process_time() - began) / batches * 1e6:8.2f}")
         return result
 
-    parsed = [order_service_pb2.SubmitRequest.FromString(request) for request in requests]
     signed = part(
         "parse the message, take three fields out",
         lambda: [
@@ -150,39 +150,52 @@ async def measure(batches: int, per_message: int) -> None:
     assert not any(verdicts)
     part("write the element of the frame", lambda: [one.as_frame_field() for one in read])
 
-    chunks: list[Chunk] = []
-
     async def nothing(*_: Any) -> Any:
         return None
 
-    def send(chunk: Chunk) -> bool:
-        chunks.append(chunk)
-        return True
-
-    desk = Submissions(door, InstantBus(), send, nothing, nothing, 1, 10**9)
-    began = time.process_time()
-    taken = [await desk.let_in(message, "127.0.0.1") for message in parsed]
-    await asyncio.sleep(0)
-    whole = (time.process_time() - began) / batches * 1e6
-    print(f"  {'all of it, to the framer, in the event loop':<46}{whole:8.2f}")
+    streamed = [
+        order_service_pb2.SubmitStreamRequest(
+            tag=tag, submit=order_service_pb2.SubmitRequest.FromString(request)
+        ).SerializeToString()
+        for tag, request in enumerate(requests, 1)
+    ]
+    chunks: list[Chunk] = []
     frames: list[bytes] = []
-    places = iter(read)
-    for n, chunk in enumerate(chunks, 1):
-        members = [next(places) for _ in range(chunk.batches)]
-        assert not any(isinstance(one, Refusal) for one in members)
-        frames.append(execution_of(n, members))
-    part("cut an execution frame into batches", lambda: [ScannedFrame(frame) for frame in frames])
+    kinds: list[type[Desk]] = [Submissions]
+    if DESK is not Submissions:
+        kinds.append(DESK)
+    for kind in kinds:
+        print(f"  {kind.__name__}:")
+        chunks = []
 
-    def answer() -> None:
-        for n, (chunk, frame) in enumerate(zip(chunks, frames, strict=True), 1):
-            desk.take_sequenced(Sequenced(1, n, time.time_ns() // 1000, 1, [Part(chunk.chunk, 1)]))
-            desk.take_executed(Executed(1, n, 1, 2, 3, frame, [Part(chunk.chunk, 1)]))
+        def send(chunk: Chunk, chunks: list[Chunk] = chunks) -> bool:
+            chunks.append(chunk)
+            return True
 
-    part("take positions and outcomes", answer)
-    began = time.process_time()
-    answers = [await desk.answer(one, fails=True) for one in taken]
-    print(f"  {'write the answer':<46}{(time.process_time() - began) / batches * 1e6:8.2f}")
-    assert len(answers) == len(requests)
+        door = Door(ENVIRONMENT, control, rates, key_buckets(10**9, 10**9))
+        desk = kind(door, InstantBus(), send, nothing, nothing, 1, 10**9)
+        began = time.process_time()
+        taken = [(await desk.take(request, "127.0.0.1"))[1] for request in streamed]
+        await asyncio.sleep(0)
+        whole = (time.process_time() - began) / batches * 1e6
+        print(f"  {'  all of it, to the framer, in the event loop':<46}{whole:8.2f}")
+        frames = []
+        places = iter(read)
+        for n, chunk in enumerate(chunks, 1):
+            members = [next(places) for _ in range(chunk.batches)]
+            assert not any(isinstance(one, Refusal) for one in members)
+            frames.append(execution_of(n, members))
+
+        def take_results(desk: Desk = desk, chunks: list[Chunk] = chunks, frames: list[bytes] = frames) -> None:
+            for n, (chunk, frame) in enumerate(zip(chunks, frames, strict=True), 1):
+                desk.take_sequenced(Sequenced(1, n, time.time_ns() // 1000, 1, [Part(chunk.chunk, 1)]))
+                desk.take_executed(Executed(1, n, 1, 2, 3, frame, [Part(chunk.chunk, 1)]))
+
+        part("  take positions and outcomes", take_results)
+        began = time.process_time()
+        answers = [await desk.answer(one, fails=True) for one in taken]
+        print(f"  {'  write the answer':<46}{(time.process_time() - began) / batches * 1e6:8.2f}")
+        assert len(answers) == len(requests)
 
     bus = InstantBus()
     framer = Framer(bus, BusKey("bench", bytes(32)), Sink(), lambda: time.time_ns() // 1000)

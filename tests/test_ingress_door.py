@@ -579,7 +579,9 @@ def test_outcomes_are_written_as_the_protobuf_library_writes_them() -> None:
     ):
         assert outcome_pb2.BatchOutcome.FromString(outcome).SerializeToString(deterministic=True) == outcome
     response = outcomes.submit_response(
-        [outcomes.executed(frame, 1, 5)], 1, [rejected.reason for rejected in frame.rejected(1)]
+        outcomes.encode_outcomes([outcomes.executed(frame, 1, 5)]),
+        1,
+        [rejected.reason for rejected in frame.rejected(1)],
     )
     parsed = order_service_pb2.SubmitResponse.FromString(response)
     assert parsed.SerializeToString(deterministic=True) == response

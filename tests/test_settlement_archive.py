@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -15,8 +15,9 @@ from exchange.domain.operations import Transfer
 from exchange.engine.choice import engine_named
 from exchange.local.venue import Venue
 from exchange.settlement import archive as archive_module
-from exchange.settlement.archive import Archive, Archived, ArchiveError, Place
-from exchange.settlement.frames import Named, names_in
+from exchange.settlement.archive import Archive, Archived, ArchiveError, Place, rows_of
+from exchange.settlement.names import PLAIN, ROW, Naming
+from exchange.settlement.namings import NAMINGS
 from tests.support.markets import ALICE, BASE, BOB, QUOTE, UNBANDED
 
 RECORDS = 12
@@ -39,23 +40,41 @@ def logged() -> list[Archived]:
     return entries
 
 
+class Named(NamedTuple):
+    key_id: bytes
+    nonce: int
+    n: int
+    batch: int
+
+
 def names_of(entries: list[Archived]) -> list[Named]:
-    return [named for entry in entries for named in names_in(*entry)]
+    return list(map(Named._make, ROW.iter_unpack(rows_of(entries, PLAIN))))
+
+
+NAMING = {"now": PLAIN}
+
+
+@pytest.fixture(autouse=True, params=sorted(NAMINGS))
+def naming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Naming:
+    """Have the archives of a test name and find batches in each way that there is."""
+    naming = NAMINGS[request.param]
+    monkeypatch.setitem(NAMING, "now", naming)
+    return naming
 
 
 def open_archive(folder: Path, *, is_durable: bool = False, segment_names: int = 4) -> Archive:
-    return Archive(folder, 1, is_durable=is_durable, segment_names=segment_names)
+    return Archive(folder, 1, is_durable=is_durable, segment_names=segment_names, naming=NAMING["now"])
 
 
 def filled(folder: Path, logged: list[Archived], **options: int) -> Archive:
     archive = open_archive(folder, **options)  # type: ignore[arg-type]
     for entry in logged:
-        archive.append([entry], names_of([entry]))
+        archive.append([entry], rows_of([entry]))
     return archive
 
 
 @pytest.fixture
-def archive(tmp_path: Path, logged: list[Archived]) -> Iterator[Archive]:
+def archive(tmp_path: Path, logged: list[Archived], naming: Naming) -> Iterator[Archive]:
     made = filled(tmp_path, logged)
     yield made
     made.close()
@@ -94,7 +113,7 @@ def test_archive_that_is_opened_again_is_the_same_and_goes_on(tmp_path: Path, lo
     assert list(again.read_range(1, RECORDS)) == logged[:-1]
     for named in names_of(logged[:-1]):
         assert again.places(named.key_id, named.nonce) == [Place(named.n, named.batch)]
-    again.append(logged[-1:], names_of(logged[-1:]))
+    again.append(logged[-1:], rows_of(logged[-1:]))
     assert again.read(RECORDS) == logged[-1]
     again.close()
 
@@ -106,7 +125,7 @@ def test_torn_end_is_cut_off_and_written_again(tmp_path: Path, logged: list[Arch
     path.write_bytes(path.read_bytes()[:-cut])
     again = open_archive(tmp_path)
     assert again.last_n == RECORDS - 1
-    again.append(logged[-1:], names_of(logged[-1:]))
+    again.append(logged[-1:], rows_of(logged[-1:]))
     assert list(again.read_range(1, RECORDS)) == logged
     again.close()
 
@@ -118,7 +137,7 @@ def test_segment_of_which_only_a_part_of_the_head_was_written_is_begun_again(
     (tmp_path / "shard-1" / f"{7:020d}.segment").write_bytes(b"clob")
     again = open_archive(tmp_path)
     assert again.last_n == 6
-    again.append(logged[6:7], [])
+    again.append(logged[6:7], b"")
     assert again.read(7) == logged[6]
     again.close()
 
@@ -156,12 +175,12 @@ def test_missing_segment_is_told(tmp_path: Path, logged: list[Archived]) -> None
 
 def test_entry_that_is_not_the_next_one_is_refused(archive: Archive, logged: list[Archived]) -> None:
     with pytest.raises(ArchiveError, match="ARCHIVE_GAP"):
-        archive.append(logged[:1], [])
+        archive.append(logged[:1], b"")
 
 
 def test_archive_begins_where_it_is_first_given_something(tmp_path: Path, logged: list[Archived]) -> None:
     archive = open_archive(tmp_path)
-    archive.append(logged[5:], names_of(logged[5:]))
+    archive.append(logged[5:], rows_of(logged[5:]))
     assert (archive.first_n, archive.last_n) == (6, RECORDS)
     assert archive.read(5) is None
     archive.close()
@@ -227,7 +246,7 @@ def test_reader_sees_only_whole_entries_at_each_step_of_the_writer(tmp_path: Pat
 
     for entry in logged:
         with before_each_line(look):
-            archive.append([entry], names_of([entry]))
+            archive.append([entry], rows_of([entry]))
         done += 1
     assert set(seen) >= set(range(RECORDS))
     assert len(list(archive.folder.glob("*.index"))) == 2
@@ -248,7 +267,7 @@ def test_segment_that_is_closed_at_any_step_of_a_reader_is_not_missed(
             nonlocal lines
             lines += 1
             if lines == step:
-                archive.append(logged[5:6], names_of(logged[5:6]))
+                archive.append(logged[5:6], rows_of(logged[5:6]))
                 assert len(list(archive.folder.glob("*.index"))) == 1
                 closed_at.add(step)
 

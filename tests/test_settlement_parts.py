@@ -24,10 +24,9 @@ from exchange.serving.errors import Refusal, reason_of
 from exchange.settlement import outcome_service
 from exchange.settlement.approval import Claim, Tail, judge
 from exchange.settlement.approver import Approver, ShardNews
-from exchange.settlement.archive import Archive, Archived
+from exchange.settlement.archive import Archive, Archived, rows_of
 from exchange.settlement.database import Database, DatabaseError
-from exchange.settlement.frames import names_in
-from exchange.settlement.ledger import Ledger, LinkAnswer
+from exchange.settlement.ledger import Draft, Ledger, LinkAnswer
 from exchange.settlement.ledgers import LEDGERS
 from exchange.settlement.links import LinksInTransit
 from exchange.settlement.outcome_service import LOOKS_MAX, OutcomeServicer
@@ -411,7 +410,7 @@ class Trimming:
     async def orders_range(self, tag: str, first_n: int, last_n: int) -> list[OrdersEntry]:
         self.looks += 1
         if self._settles and self._archive.last_n == 0:
-            self._archive.append(self._entries, [name for one in self._entries for name in names_in(*one)])
+            self._archive.append(self._entries, rows_of(self._entries))
             self.progress = {1: SimpleNamespace(n=self._archive.last_n, t_us=self._now_us)}
         return []
 
@@ -515,6 +514,18 @@ def test_ledger_comes_back_from_the_database_as_it_was(tmp_path: Path, ledger_cl
     database.close()
     with pytest.raises(DatabaseError, match="environment"):
         Database(tmp_path / "x.db", "other", is_durable=True)
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
+def test_balances_of_any_number_of_holders_are_written_and_written_over(tmp_path: Path, rows: int) -> None:
+    database = Database(tmp_path / "x.db", "local", is_durable=False)
+    units = {(0, holder, QUOTE): 2**63 - 1 - holder for holder in range(rows)}
+    database.settle([(1, Draft(0, b"", 1, 1, b"1" * 32, units)), (2, Draft(0, b"", 1, 1, b"2" * 32, units))])
+    changed = {(0, holder, QUOTE): -(2**70) for holder in range(0, rows, 2)}
+    database.settle([(1, Draft(1, b"1" * 32, 2, 1, b"3" * 32, changed))])
+    assert database.rows(1).units == {**units, **changed}
+    assert database.rows(2).units == units
+    database.close()
 
 
 def test_damaged_database_is_told(tmp_path: Path) -> None:

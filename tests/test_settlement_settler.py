@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -28,6 +29,7 @@ from exchange.domain.operations import (
 from exchange.domain.signing import SignedKind, signed_bytes
 from exchange.engine.choice import engine_named
 from exchange.engine.port import RawEntry
+from exchange.execution.checkpoints import CheckpointStore
 from exchange.local.venue import Venue
 from exchange.reference.signing import sign
 from exchange.settlement import settler as settler_module
@@ -39,6 +41,7 @@ from exchange.settlement.settler import READ_FRAMES, Round, Settler, SettlerSett
 from exchange.settlement.shard import control_n_max
 from exchange.wire.hashing import chain_hash
 from exchange.wire.messages import decode, encode
+from loadtest.bench_settlement import BUS_KEY, Log, MemoryBus
 from tests.support import bus_venue
 from tests.support.bus_venue import INGRESS, KEY, BusExchange
 from tests.support.markets import BASE, QUOTE
@@ -537,3 +540,27 @@ def test_receiver_that_is_ahead_of_its_sender_is_stopped(exchange: BusExchange, 
     assert alice
     with settling(exchange, tmp_path) as running:
         assert "RECEIVER_AHEAD" in running.stopped(2)
+
+
+def test_rounds_follow_each_other_at_once_while_more_waits(tmp_path: Path) -> None:
+    log = Log(frames=5, per_frame=1, commands=1_024)
+    assert min(map(len, log.entries.values())) > 3 * READ_FRAMES
+    settler = Settler(
+        cast(Any, MemoryBus(log)),
+        log.environment,
+        engine_named("reference"),
+        CheckpointStore(tmp_path / "checkpoints"),
+        BusKeys.of(BUS_KEY),
+        tmp_path / "settlement.db",
+        tmp_path / "archive",
+        # Longer than the test may take: it ends only if no round but the last of them is waited for.
+        SettlerSettings(verify_one_in=0, interval_s=3_600),
+    )
+    settler.start()
+    try:
+        eventually(lambda: settler.progress.get(1) and settler.progress[1].n == len(log.entries[1]))
+        assert settler.rounds > 6
+    finally:
+        settler.stop()
+        settler.join()
+    assert not settler.fatal

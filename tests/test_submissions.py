@@ -16,11 +16,15 @@ from exchange.domain.frames import FORMAT, ExecutionFrame, OrderFrame
 from exchange.domain.operations import DefineShard, OperatorRole
 from exchange.domain.rejects import RejectReason
 from exchange.domain.signing import SignedKind, signed_bytes
+from exchange.engine.choice import ENGINES
+from exchange.ingress import desk as desk_module
 from exchange.ingress import submissions as submissions_module
-from exchange.ingress.door import Door, ReadBatch
+from exchange.ingress.desk import ATTEMPTS_MAX, FrameCache, valid_until_ms
+from exchange.ingress.desk import Desk as WorkerDesk
+from exchange.ingress.door import Door, KeyBuckets, ReadBatch
 from exchange.ingress.messages import Chunk, Executed, Part, Refused, Sequenced
 from exchange.ingress.rates import TokenBuckets
-from exchange.ingress.submissions import ATTEMPTS_MAX, FrameCache, Submissions, valid_until_ms
+from exchange.ingress.submissions import Submissions
 from exchange.local.control_venue import ControlVenue
 from exchange.reference.signing import sign
 from exchange.serving import errors
@@ -33,6 +37,25 @@ EXECUTED = outcome_pb2.SEND_STATE_EXECUTED
 SEQUENCED = outcome_pb2.SEND_STATE_SEQUENCED
 REFUSED = outcome_pb2.SEND_STATE_REFUSED
 UNKNOWN = outcome_pb2.SEND_STATE_UNKNOWN
+
+
+@pytest.fixture(autouse=True, params=["reference", "core"])
+def _kind(request: pytest.FixtureRequest) -> None:
+    """Let a test run with each of the desks that there are."""
+    if request.param not in ENGINES:
+        pytest.skip("the core is not built: `make core` builds it, with cargo")
+    Desk.kind = request.param
+
+
+def desk_of(kind: str) -> tuple[type[WorkerDesk], KeyBuckets]:
+    """Return a kind of desk, and buckets for it that are never empty."""
+    if kind == "reference":
+        return Submissions, TokenBuckets(0, 1)
+    from exchange_core import KeyRates
+
+    from exchange.ingress.core_submissions import CoreSubmissions
+
+    return CoreSubmissions, KeyRates(0, 1)
 
 
 class Control:
@@ -59,6 +82,8 @@ class Control:
 class Desk:
     """The desk of a worker whose framer, bus and neighbours are the test."""
 
+    kind = "reference"
+
     def __init__(self, commands_max: int = 65_536) -> None:
         self.venue = ControlVenue(environment=ENVIRONMENT)
         self.venue.now_us = time.time_ns() // 1000
@@ -72,9 +97,9 @@ class Desk:
         self.has_framer = True
         self.settled: order_service_pb2.GetOutcomeResponse | None = None
         self.elsewhere: Sequence[order_service_pb2.FundsElsewhere] = ()
-        unlimited = TokenBuckets(0, 1)
-        self.submissions = Submissions(
-            door=Door(ENVIRONMENT, self.control, unlimited, unlimited),
+        kind, unlimited = desk_of(self.kind)
+        self.submissions = kind(
+            door=Door(ENVIRONMENT, self.control, TokenBuckets(0, 1), unlimited),
             executions=self,
             send=self._send,
             outcome_of=self._outcome_of,
@@ -388,7 +413,9 @@ def message_of(*batches: SignedBatch, **fields: Any) -> order_service_pb2.Submit
 
 
 async def take(desk: Desk, message: order_service_pb2.SubmitRequest) -> Sequence[outcome_pb2.BatchOutcome]:
-    submission = await desk.submissions.take(message, message.ByteSize(), "192.0.2.1")
+    request = order_service_pb2.SubmitStreamRequest(tag=7, submit=message)
+    tag, submission = await desk.submissions.take(request.SerializeToString(), "192.0.2.1")
+    assert tag == 7
     return order_service_pb2.SubmitResponse.FromString(await desk.submissions.answer(submission, fails=False)).outcomes
 
 
@@ -573,7 +600,7 @@ def test_frames_that_repetitions_ask_for_are_kept_in_bounded_memory() -> None:
 
 
 def test_where_else_funds_are_is_told_only_if_it_is_known_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submissions_module, "ELSEWHERE_S_MAX", 0.05)
+    monkeypatch.setattr(desk_module, "ELSEWHERE_S_MAX", 0.05)
 
     async def test(desk: Desk) -> None:
         row = order_service_pb2.FundsElsewhere(account=desk.account, asset=2, shard=0, free_units=5)

@@ -6,7 +6,7 @@ number that does not fit its field OverflowError. A panic in the core, which no 
 reason INVARIANT; one while a Shard, a Ledger or a ShardFold was changed is raised again by whatever is asked of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Final, Self, final
 
@@ -17,23 +17,33 @@ __all__ = [
     "MESSAGES",
     "RULES_MAX",
     "UNITS",
+    "AccountSet",
     "Applied",
+    "BatchNames",
     "FoldStop",
+    "FrameFormError",
+    "IngressDesk",
+    "KeyRates",
     "Ledger",
     "LedgerDraft",
     "LedgerStop",
     "LoadError",
+    "NameIndex",
     "Shard",
     "ShardFold",
     "Stop",
+    "SubmitMessage",
     "UnknownFormat",
     "Verifier",
     "WhatIf",
     "WireError",
     "__version__",
+    "accounts_of",
     "batch_head",
     "check",
     "key_refusal",
+    "name_batches",
+    "private_messages",
     "recode",
     "signature_refusal",
 ]
@@ -654,3 +664,331 @@ class Verifier:
         Raises:
             ValueError: the numbers of rows differ, or there are more than 32,768. No signature was checked.
         """
+
+class FrameFormError(ValueError):
+    """Bytes do not have the form of an execution frame, so no engine of ours has written them."""
+
+@final
+class KeyRates:
+    """Token buckets of keys, one for each, full at first: `exchange.ingress.rates.TokenBuckets` for key_ids.
+
+    While more than `senders_max` keys have less than a full bucket, new ones share one.
+    """
+
+    def __new__(cls, per_second: float, burst: float, senders_max: int = 65_536) -> KeyRates:
+        """Return buckets that hold `burst` tokens and gain `per_second`; a rate of 0 means no limit at all.
+
+        Raises:
+            ValueError: the rate is negative, the burst is not positive, or one of them is no finite number.
+        """
+
+    @property
+    def per_second(self) -> float:
+        """Tokens that a bucket gains."""
+
+    def take(self, sender: bytes, tokens: float, now_s: float) -> float:
+        """Take tokens of a key_id and return 0; or take none and return the seconds after which they will be there."""
+
+    def has_more_than(self, tokens: float, sender: bytes, now_s: float) -> bool:
+        """Return whether one more token could be taken after so many, one by one; takes none."""
+
+    def give_back(self, sender: bytes, tokens: float) -> None:
+        """Undo a take: what it was for turned out not to be the key's doing."""
+
+    def __len__(self) -> int:
+        """Return how many keys have less than a full bucket."""
+
+@final
+class SubmitMessage:
+    """A SubmitRequest on its way: its bytes, and what is known of each of its batches.
+
+    An index is the place of a batch, from 0; one that there is not raises ValueError. A batch has one outcome, the
+    first that is settled. What settles returns whether nothing is waited for any more, from then on: once.
+    """
+
+    @staticmethod
+    def read(request: bytes) -> SubmitMessage | None:
+        """Return the message of a canonically encoded SubmitRequest; None: its encoding is another, or it is none."""
+
+    @staticmethod
+    def read_streamed(request: bytes) -> tuple[int, SubmitMessage] | None:
+        """Return tag and message of a canonically encoded SubmitStreamRequest; None: another encoding, or none."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches it has."""
+
+    @property
+    def environment(self) -> str:
+        """Environment that it names; empty: none."""
+
+    @property
+    def wait(self) -> int:
+        """What it waits for, a WaitLevel perhaps."""
+
+    @property
+    def wait_ms_max(self) -> int:
+        """Longest wait in milliseconds; 0: not said."""
+
+    @property
+    def with_stages(self) -> bool:
+        """Whether it asks for stages."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still waited for."""
+
+    @property
+    def number(self) -> int:
+        """What the desk calls it; set by its owner."""
+
+    @number.setter
+    def number(self, value: int) -> None: ...
+    def read_batches(self) -> int:
+        """Decode every batch strictly; return how many commands those have whose bytes are in order."""
+
+    def fields(self, index: int) -> tuple[bytes, bytes, bytes]:
+        """Return key_id, payload and signature of a batch as they came."""
+
+    def head(self, index: int) -> tuple[int, int, int, int, int] | None:
+        """Return account, shard, nonce, valid_until_ms and number of commands; None: not in order, or not read yet."""
+
+    def attempts(self, index: int) -> int:
+        """Return how often a batch was handed on."""
+
+    def lacks(self, index: int) -> bool:
+        """Return whether a batch has no outcome yet and one is waited for."""
+
+    def settle(self, index: int, outcome: bytes) -> bool:
+        """Take an encoded BatchOutcome."""
+
+    def unanswered(self, index: int) -> bool:
+        """Settle that nothing more is known of a batch than its position, SEQUENCED, or not even that, UNKNOWN."""
+
+    def give_up(self) -> bool:
+        """Settle so every batch that was handed on and has no outcome."""
+
+    def note(self, rejected: Sequence[int], short: Sequence[tuple[int, int, int]]) -> None:
+        """Add to the reject reasons that occur, and to account, asset and shard of commands refused for funds."""
+
+    def answer(
+        self,
+    ) -> tuple[bytes, list[int], list[tuple[int, int, int]], list[tuple[int, int, int, int, int, int, int, int]]]:
+        """Return what its sender is told now.
+
+        Returns:
+            SubmitResponse.outcomes, encoded; the reject reasons that occur, ascending; account, asset and shard of
+            commands refused for funds; and by entry, where stages are asked for, shard, n, framed_us, sequenced_us,
+            taken_us, executed_us, durable_us, answered_us.
+        """
+
+@final
+class IngressDesk:
+    """Batches on their way through a worker: judged by the door's rules, gathered by shard, told what became of them.
+
+    Threads may share it; they take turns. Times are microseconds since 1970-01-01 UTC, or seconds of a clock that never
+    goes back.
+    """
+
+    def __new__(cls, signed_prefix: bytes, verifier: Verifier, key_rates: KeyRates, commands_max: int) -> IngressDesk:
+        """Return a desk that knows no key yet.
+
+        Args:
+            signed_prefix: what stands before a payload where it is signed.
+            verifier: what verifies; may be shared.
+            key_rates: buckets of the keys; may be shared.
+            commands_max: most commands under way.
+        """
+
+    @property
+    def commands(self) -> int:
+        """Commands that were handed on and are awaited."""
+
+    @property
+    def has_some(self) -> bool:
+        """Whether batches wait in chunks that are not full."""
+
+    @property
+    def awaited(self) -> list[int]:
+        """Numbers of the chunks that are awaited, ascending."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is nobody to hand batches to; set by its owner."""
+
+    @is_lost.setter
+    def is_lost(self, value: bool) -> None: ...
+    @property
+    def is_draining(self) -> bool:
+        """Whether only what was handed on before is handed on; set by its owner."""
+
+    @is_draining.setter
+    def is_draining(self, value: bool) -> None: ...
+    def forget_view(self) -> None:
+        """Forget keys, accounts and shards."""
+
+    def set_keys(self, keys: Sequence[tuple[bytes, bytes, int, int, bool]]) -> None:
+        """Know keys: key_id, public key, user, the one account that it signs for or 0, revoked.
+
+        Raises:
+            ValueError: a key_id does not have 16 bytes, or a public key 32.
+        """
+
+    def set_accounts(self, accounts: Sequence[tuple[int, int]]) -> None:
+        """Know accounts and their users."""
+
+    def set_shards(self, shards: Sequence[int]) -> None:
+        """Know that shards are in the map."""
+
+    def set_validity(self, allowed_ms: Sequence[tuple[int, int]]) -> None:
+        """Know the longest validity that shards allow, in milliseconds, of no others."""
+
+    def set_time(self, shard: int, t_us: int) -> None:
+        """Know the time of a shard's entry."""
+
+    def admit(
+        self,
+        message: SubmitMessage,
+        start: int,
+        stop: int,
+        stops: bool,
+        now_us: int,
+        now_s: float,
+        control_n: int,
+    ) -> tuple[int, list[tuple[int, str, float, int, int]]]:
+        """Verify and judge batches of a message in order, and put those that are let in into chunks of their shards.
+
+        Args:
+            message: whose batches were read.
+            start: the first of them.
+            stop: the one behind the last of them.
+            stops: go no further than the first one that may be let in when more is known of shard 0.
+            now_us: clock of the ingress.
+            now_s: a clock that never goes back, for the rates.
+            control_n: position of what is known of shard 0.
+
+        Returns:
+            the first batch that was not looked at, and of each that was not let in: index, why, seconds to wait
+            (TOO_FAST), and two numbers: shard_us (BATCH_EXPIRED), too_early_ms and allowed_ms (VALIDITY_TOO_LONG),
+            commands under way (OVERLOADED).
+
+        Raises:
+            ValueError: there are no such batches.
+        """
+
+    def hand_over(self, everything: bool) -> list[tuple[int, int, int, int, int, bytes]]:
+        """Return the chunks that are full, and with `everything` the others.
+
+        Returns:
+            of each: number, shard, control_n, batches, commands, elements of OrderFrame.batches.
+        """
+
+    def sequenced(self, shard: int, n: int, t_us: int, framed_us: int, parts: Sequence[tuple[int, int]]) -> list[int]:
+        """Take that chunks have a position, each from a place in the frame on; return messages that wait no longer."""
+
+    def executed(
+        self, shard: int, frame: bytes, stamps: tuple[int, int, int, int], parts: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[tuple[int, int, int]], int]:
+        """Take an execution frame that has chunks in it, each from a place in the frame on.
+
+        Args:
+            shard: of the frame.
+            frame: of our own log.
+            stamps: when the matcher took it, had executed it, and the framer and this process had it.
+            parts: chunks and their places.
+
+        Returns:
+            messages that wait no longer; batches of which more must be found out, as message, index and place in the
+            frame; and how many others have their outcome now.
+
+        Raises:
+            FrameFormError: it is none. The chunks are still awaited.
+        """
+
+    def forget(self, chunk: int) -> list[tuple[int, int, int]]:
+        """Await a chunk no longer; return message, index and attempts of each of its batches."""
+
+def name_batches(order_frames: Sequence[bytes], frames: Sequence[bytes]) -> BatchNames:
+    """Return the names of the batches in entries, as `exchange.settlement.names.name_batches`.
+
+    Args:
+        order_frames: encoded order frame of each.
+        frames: encoded execution frame of each, which re-execution has proven.
+
+    Raises:
+        ValueError: the numbers of frames differ, or they are no such frames.
+    """
+
+@final
+class BatchNames:
+    """The batches of some entries that were executed or refused; repetitions are left out."""
+
+    def __len__(self) -> int:
+        """Return how many there are, those without a name among them."""
+
+    @property
+    def rows(self) -> bytes:
+        """Rows of an archive's index of those with a name, in the order of the log."""
+
+    def executed(self, chosen: Sequence[int]) -> list[tuple[int, int, int, bytes, int, bytes, bytes]]:
+        """Return those of some batches that were executed, 0-based, as `exchange.settlement.signatures.Sample` has it.
+
+        Raises:
+            ValueError: there is no such batch.
+        """
+
+@final
+class NameIndex:
+    """Rows of an archive's index, searched while more come. Threads may share it."""
+
+    def __new__(cls) -> Self:
+        """Return an index without rows."""
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+
+    def add(self, rows: bytes) -> None:
+        """Take in rows, in any order.
+
+        Raises:
+            ValueError: they do not end with a whole row.
+        """
+
+    def places(self, name: bytes) -> list[tuple[int, int]]:
+        """Return position and 1-based place of the batches of a name, key_id and nonce, in the order of the log.
+
+        Raises:
+            ValueError: the name does not have 24 bytes.
+        """
+
+    def sorted_rows(self) -> bytes:
+        """Return all rows, sorted."""
+
+def accounts_of(applied: Applied) -> list[AccountSet]:
+    """Return by frame the accounts that have events in it; 0 is none."""
+
+@final
+class AccountSet:
+    """Accounts, eight bytes each."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __contains__(self, account: object, /) -> bool:
+        """Return whether an account is one of them."""
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield them, ascending."""
+
+def private_messages(shard: int, frame: bytes, accounts: Sequence[int], after_place: int = 0) -> list[list[bytes]]:
+    """Return encoded StreamExecutionsResponses of a frame for each of some accounts, in their order.
+
+    Args:
+        shard: number of the frame's shard.
+        frame: encoded execution frame.
+        accounts: each once.
+        after_place: events up to this place, 1-based, are left out.
+
+    Raises:
+        ValueError: the bytes are no execution frame.
+    """

@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from clob.v1 import order_service_pb2
 from exchange.domain.commands import OrderType, PlaceOrder, Side
 from exchange.domain.frames import OrderFrame
 from exchange.domain.markets import LotRule, Market, TickRule
@@ -126,6 +127,7 @@ def _from_logs() -> Iterator[tuple[str, bytes]]:
             frame, t_us = bytes.fromhex(entry["order_frame"]), int(entry["t_us"])
             yield "order_frame", frame
             yield "execution_frame", bytes.fromhex(entry["execution_frame"])
+            yield "ingress", bytes.fromhex(entry["execution_frame"])
             yield from _payloads(frame)
             if len(frame) < 2**16:
                 later = min(max(0, t_us - at), 2**32 - 1)
@@ -143,6 +145,12 @@ def _payloads(frame: bytes) -> Iterator[tuple[str, bytes]]:
     for target, parts in (("batch", parsed.batches), ("operation", parsed.operations), ("link", parsed.links)):
         for part in parts:
             yield target, part.payload
+    submit = order_service_pb2.SubmitRequest(environment=ENVIRONMENT, with_stages=True, wait_ms_max=len(frame))
+    for batch in parsed.batches:
+        submit.batches.add(key_id=batch.key_id, payload=batch.payload, signature=batch.signature)
+    yield "ingress", submit.SerializeToString(deterministic=True)
+    streamed = order_service_pb2.SubmitStreamRequest(tag=len(parsed.batches), submit=submit)
+    yield "ingress", streamed.SerializeToString(deterministic=True)
 
 
 def _for_commands() -> Iterator[tuple[str, bytes]]:

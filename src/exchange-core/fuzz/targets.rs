@@ -10,6 +10,7 @@ use exchange_core::checkpoint::broken_in_shard;
 use exchange_core::fold::{Applied, ShardFold, Watch};
 use exchange_core::frames::{is_canonical, is_readable};
 use exchange_core::hashing::{chain_hash, input_hash};
+use exchange_core::ingress::{outcome_of, read_stream_request, read_submit_request};
 use exchange_core::ledger::{Ledger, Rows};
 use exchange_core::shard::Shard;
 use exchange_core::wire::messages::{
@@ -50,6 +51,32 @@ pub fn batch(data: &[u8]) {
     let there = commands.len();
     if decode_batch(data, &mut commands).is_err() {
         assert_eq!(commands.len(), there);
+    }
+}
+
+/// What a trader sends, and what an ingress cuts out of a frame for one.
+pub fn ingress(data: &[u8]) {
+    let streamed = read_stream_request(data).map(|(_, message)| message);
+    for mut message in [read_submit_request(data), streamed].into_iter().flatten() {
+        let commands = message.read_batches(&mut Vec::new());
+        let heads = (0..message.len()).filter_map(|index| message.head(index));
+        assert_eq!(heads.map(|head| head.len as usize).sum::<usize>(), commands);
+        let whole: usize = (0..message.len())
+            .map(|index| {
+                let (key_id, payload, signature) = message.fields(index);
+                key_id.len() + payload.len() + signature.len()
+            })
+            .sum();
+        assert!(whole <= data.len());
+        for index in 0..message.len() {
+            assert_eq!(message.unanswered(index), index + 1 == message.len());
+        }
+        assert!(message.answer().outcomes.len() <= 64 * message.len());
+    }
+    for place in 0..3 {
+        if let Ok(Some(outcome)) = outcome_of(data, place, 7) {
+            assert!(outcome.len() <= data.len() + 32);
+        }
     }
 }
 

@@ -9,10 +9,13 @@ pub mod checkpoint;
 pub mod fold;
 pub mod frames;
 pub mod hashing;
+pub mod ingress;
 pub mod kinds;
 pub mod ladder;
 pub mod ledger;
 pub mod limits;
+pub mod names;
+pub mod private;
 #[cfg(feature = "python")]
 mod python;
 #[cfg(any(feature = "python", test))]

@@ -509,6 +509,8 @@ fn exchange_core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Shard>()?;
     module.add_class::<WhatIf>()?;
     folds::register(module)?;
+    ingress::register(module)?;
+    columns::register(module)?;
     module.add_class::<Verifier>()?;
     module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(recode, module)?)?;
@@ -914,8 +916,8 @@ mod folds {
 
     /// `exchange_core.Applied`.
     #[pyclass(module = "exchange_core", frozen)]
-    struct Applied {
-        applied: fold::Applied,
+    pub(super) struct Applied {
+        pub(super) applied: fold::Applied,
         stop: Option<(&'static str, u64, String)>,
     }
 
@@ -1227,5 +1229,554 @@ mod folds {
             });
             rows.collect()
         }
+    }
+}
+
+mod ingress {
+    //! `exchange_core.IngressDesk` and what it works with: converts, and nothing else.
+
+    // PyO3 hands over what it made of an argument.
+    #![allow(clippy::needless_pass_by_value)]
+
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+    use pyo3::create_exception;
+    use pyo3::exceptions::PyValueError;
+    use pyo3::prelude::*;
+    use pyo3::pybacked::PyBackedBytes;
+    use pyo3::types::PyBytes;
+
+    use super::{Verifier, released};
+    use crate::ingress::{self, Desk, FrameError, Gate, Key, Now, Rates, Refused, Shared, Stage, Stamps};
+    use crate::limits;
+
+    create_exception!(exchange_core, FrameFormError, PyValueError, "Bytes do not have the form of an execution frame.");
+
+    impl From<FrameError> for PyErr {
+        fn from(error: FrameError) -> Self {
+            FrameFormError::new_err(error.0)
+        }
+    }
+
+    type KeyRow = (PyBackedBytes, PyBackedBytes, u64, u64, bool);
+    type HeadRow = (u64, u32, u64, u64, u32);
+    type RefusedRow = (usize, &'static str, f64, u64, u64);
+    type StageRow = (u32, u64, u64, u64, u64, u64, u64, u64);
+    type HandedRow<'py> = (u64, u32, u64, usize, u32, Bound<'py, PyBytes>);
+    type AnswerRow<'py> = (Bound<'py, PyBytes>, Vec<u32>, Vec<(u64, u32, u32)>, Vec<StageRow>);
+
+    fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exactly<const N: usize>(what: &str, bytes: &[u8]) -> PyResult<[u8; N]> {
+        bytes.try_into().map_err(|_| PyValueError::new_err(format!("SHAPE: {what} has {N} bytes, not {}", bytes.len())))
+    }
+
+    /// `exchange_core.KeyRates`.
+    #[pyclass(module = "exchange_core", frozen)]
+    pub struct KeyRates {
+        rates: Mutex<Rates>,
+        #[pyo3(get)]
+        per_second: f64,
+    }
+
+    #[pymethods]
+    impl KeyRates {
+        #[new]
+        #[pyo3(signature = (per_second, burst, senders_max=65_536))]
+        fn new(per_second: f64, burst: f64, senders_max: usize) -> PyResult<Self> {
+            if !(per_second >= 0.0 && burst > 0.0 && per_second.is_finite() && burst.is_finite()) {
+                return Err(PyValueError::new_err("SHAPE: per_second is 0 or more, burst is more than 0"));
+            }
+            Ok(Self { rates: Mutex::new(Rates::new(per_second, burst, senders_max)), per_second })
+        }
+
+        fn take(&self, sender: &[u8], tokens: f64, now_s: f64) -> PyResult<f64> {
+            Ok(locked(&self.rates).take(&exactly("a key_id", sender)?, tokens, now_s))
+        }
+
+        fn has_more_than(&self, tokens: f64, sender: &[u8], now_s: f64) -> PyResult<bool> {
+            Ok(locked(&self.rates).has_more_than(tokens, &exactly("a key_id", sender)?, now_s))
+        }
+
+        fn give_back(&self, sender: &[u8], tokens: f64) -> PyResult<()> {
+            locked(&self.rates).give_back(&exactly("a key_id", sender)?, tokens);
+            Ok(())
+        }
+
+        fn __len__(&self) -> usize {
+            locked(&self.rates).len()
+        }
+    }
+
+    /// `exchange_core.SubmitMessage`.
+    #[pyclass(module = "exchange_core", frozen)]
+    pub struct SubmitMessage {
+        message: Shared,
+        #[pyo3(get)]
+        batches: usize,
+    }
+
+    impl SubmitMessage {
+        fn new(message: ingress::Message) -> Self {
+            Self { batches: message.len(), message: Arc::new(Mutex::new(message)) }
+        }
+
+        /// Return the message, if it has a batch of that place.
+        fn with(&self, index: usize) -> PyResult<MutexGuard<'_, ingress::Message>> {
+            if index < self.batches {
+                Ok(locked(&self.message))
+            } else {
+                Err(PyValueError::new_err(format!("SHAPE: batch {index} of {}", self.batches)))
+            }
+        }
+    }
+
+    #[pymethods]
+    impl SubmitMessage {
+        #[staticmethod]
+        fn read(py: Python<'_>, request: &[u8]) -> PyResult<Option<Self>> {
+            Ok(released(py, || ingress::read_submit_request(request))?.map(Self::new))
+        }
+
+        #[staticmethod]
+        fn read_streamed(py: Python<'_>, request: &[u8]) -> PyResult<Option<(u64, Self)>> {
+            let read = released(py, || ingress::read_stream_request(request))?;
+            Ok(read.map(|(tag, message)| (tag, Self::new(message))))
+        }
+
+        #[getter]
+        fn environment(&self) -> String {
+            locked(&self.message).environment().to_owned()
+        }
+
+        #[getter]
+        fn wait(&self) -> i32 {
+            locked(&self.message).wait()
+        }
+
+        #[getter]
+        fn wait_ms_max(&self) -> u32 {
+            locked(&self.message).wait_ms_max()
+        }
+
+        #[getter]
+        fn with_stages(&self) -> bool {
+            locked(&self.message).with_stages()
+        }
+
+        #[getter]
+        fn is_open(&self) -> bool {
+            locked(&self.message).is_open()
+        }
+
+        #[getter]
+        fn number(&self) -> u64 {
+            locked(&self.message).number
+        }
+
+        #[setter]
+        fn set_number(&self, number: u64) {
+            locked(&self.message).number = number;
+        }
+
+        fn read_batches(&self, py: Python<'_>) -> PyResult<usize> {
+            released(py, || locked(&self.message).read_batches(&mut Vec::new()))
+        }
+
+        fn fields<'py>(
+            &self,
+            py: Python<'py>,
+            index: usize,
+        ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+            let message = self.with(index)?;
+            let (key_id, payload, signature) = message.fields(index);
+            Ok((PyBytes::new(py, key_id), PyBytes::new(py, payload), PyBytes::new(py, signature)))
+        }
+
+        fn head(&self, index: usize) -> PyResult<Option<HeadRow>> {
+            let head = self.with(index)?.head(index);
+            Ok(head.map(|head| (head.account, head.shard, head.nonce, head.valid_until_ms, head.len)))
+        }
+
+        fn attempts(&self, index: usize) -> PyResult<u32> {
+            Ok(self.with(index)?.attempts(index))
+        }
+
+        fn lacks(&self, index: usize) -> PyResult<bool> {
+            Ok(self.with(index)?.lacks(index))
+        }
+
+        fn settle(&self, index: usize, outcome: &[u8]) -> PyResult<bool> {
+            Ok(self.with(index)?.settle(index, outcome))
+        }
+
+        fn unanswered(&self, index: usize) -> PyResult<bool> {
+            Ok(self.with(index)?.unanswered(index))
+        }
+
+        fn give_up(&self) -> bool {
+            locked(&self.message).give_up()
+        }
+
+        fn note(&self, rejected: Vec<u32>, short: Vec<(u64, u32, u32)>) {
+            locked(&self.message).note(&rejected, &short);
+        }
+
+        fn answer<'py>(&self, py: Python<'py>) -> AnswerRow<'py> {
+            let answer = locked(&self.message).answer();
+            let stages = answer.stages.iter().map(stage_row).collect();
+            (PyBytes::new(py, &answer.outcomes), answer.rejected, answer.short, stages)
+        }
+    }
+
+    fn stage_row(stage: &Stage) -> StageRow {
+        let Stage { shard, n, framed_us, sequenced_us, taken_us, executed_us, durable_us, answered_us } = *stage;
+        (shard, n, framed_us, sequenced_us, taken_us, executed_us, durable_us, answered_us)
+    }
+
+    /// `exchange_core.IngressDesk`.
+    #[pyclass(module = "exchange_core", frozen)]
+    pub struct IngressDesk {
+        desk: Mutex<Desk>,
+        verifier: Py<Verifier>,
+        rates: Py<KeyRates>,
+    }
+
+    #[pymethods]
+    impl IngressDesk {
+        #[new]
+        fn new(signed_prefix: &[u8], verifier: Py<Verifier>, key_rates: Py<KeyRates>, commands_max: u64) -> Self {
+            let desk = Mutex::new(Desk::new(Gate::new(signed_prefix.to_vec()), commands_max));
+            Self { desk, verifier, rates: key_rates }
+        }
+
+        #[getter]
+        fn commands(&self) -> u64 {
+            locked(&self.desk).commands()
+        }
+
+        #[getter]
+        fn has_some(&self) -> bool {
+            locked(&self.desk).has_some()
+        }
+
+        #[getter]
+        fn awaited(&self) -> Vec<u64> {
+            locked(&self.desk).awaited()
+        }
+
+        #[setter]
+        fn set_is_lost(&self, is_lost: bool) {
+            locked(&self.desk).is_lost = is_lost;
+        }
+
+        #[setter]
+        fn set_is_draining(&self, is_draining: bool) {
+            locked(&self.desk).is_draining = is_draining;
+        }
+
+        fn forget_view(&self) {
+            locked(&self.desk).gate.forget();
+        }
+
+        fn set_keys(&self, keys: Vec<KeyRow>) -> PyResult<()> {
+            let mut desk = locked(&self.desk);
+            for (key_id, public_key, user, account, revoked) in keys {
+                let public_key = exactly::<{ limits::PUBLIC_KEY_BYTES }>("a public key", &public_key)?;
+                desk.gate.set_key(exactly("a key_id", &key_id)?, Key { public_key, user, account, revoked });
+            }
+            Ok(())
+        }
+
+        fn set_accounts(&self, accounts: Vec<(u64, u64)>) {
+            let mut desk = locked(&self.desk);
+            for (account, user) in accounts {
+                desk.gate.set_account(account, user);
+            }
+        }
+
+        fn set_shards(&self, shards: Vec<u32>) {
+            let mut desk = locked(&self.desk);
+            for shard in shards {
+                desk.gate.set_shard(shard);
+            }
+        }
+
+        fn set_validity(&self, allowed_ms: Vec<(u32, u64)>) {
+            locked(&self.desk).gate.set_validity(&allowed_ms);
+        }
+
+        fn set_time(&self, shard: u32, t_us: u64) {
+            locked(&self.desk).gate.set_time(shard, t_us);
+        }
+
+        #[allow(clippy::too_many_arguments, clippy::similar_names)]
+        fn admit(
+            &self,
+            py: Python<'_>,
+            message: PyRef<'_, SubmitMessage>,
+            start: usize,
+            stop: usize,
+            stops: bool,
+            now_us: u64,
+            now_s: f64,
+            control_n: u64,
+        ) -> PyResult<(usize, Vec<RefusedRow>)> {
+            if start > stop || stop > message.batches {
+                return Err(PyValueError::new_err(format!("SHAPE: batches {start} to {stop} of {}", message.batches)));
+            }
+            let (verifier, rates) = (self.verifier.bind(py).borrow(), self.rates.get());
+            let (verifier, shared) = (&*verifier, &message.message);
+            let admitted = released(py, || {
+                let (mut verifier, mut rates) = (verifier.locked(), locked(&rates.rates));
+                let mut desk = locked(&self.desk);
+                desk.admit(
+                    shared,
+                    start..stop,
+                    stops,
+                    &mut verifier,
+                    &mut rates,
+                    Now { us: now_us, s: now_s },
+                    control_n,
+                )
+            })??;
+            Ok((admitted.next, admitted.refused.into_iter().map(refused_row).collect()))
+        }
+
+        fn hand_over<'py>(&self, py: Python<'py>, everything: bool) -> Vec<HandedRow<'py>> {
+            let handed = locked(&self.desk).hand_over(everything);
+            let row = |one: ingress::Handed| {
+                (one.chunk, one.shard, one.control_n, one.batches, one.commands, PyBytes::new(py, &one.data))
+            };
+            handed.into_iter().map(row).collect()
+        }
+
+        fn sequenced(
+            &self,
+            py: Python<'_>,
+            shard: u32,
+            n: u64,
+            t_us: u64,
+            framed_us: u64,
+            parts: Vec<(u64, u32)>,
+        ) -> PyResult<Vec<u64>> {
+            released(py, || locked(&self.desk).sequenced(shard, n, t_us, framed_us, &parts))
+        }
+
+        fn executed(
+            &self,
+            py: Python<'_>,
+            shard: u32,
+            frame: &[u8],
+            stamps: (u64, u64, u64, u64),
+            parts: Vec<(u64, u32)>,
+        ) -> PyResult<(Vec<u64>, Vec<ingress::Odd>, u64)> {
+            let (taken_us, executed_us, seen_us, answered_us) = stamps;
+            let stamps = Stamps { taken_us, executed_us, seen_us, answered_us };
+            Ok(released(py, || locked(&self.desk).executed(shard, frame, stamps, &parts))??)
+        }
+
+        fn forget(&self, chunk: u64) -> Vec<ingress::Forgotten> {
+            locked(&self.desk).forget(chunk)
+        }
+    }
+
+    fn refused_row((index, refused): (usize, Refused)) -> RefusedRow {
+        let (what, seconds, first, second) = match refused {
+            Refused::Unreadable => ("UNREADABLE", 0.0, 0, 0),
+            Refused::UnknownKey => ("UNKNOWN_KEY", 0.0, 0, 0),
+            Refused::RevokedKey => ("REVOKED_KEY", 0.0, 0, 0),
+            Refused::TooFast { wait_s } => ("TOO_FAST", wait_s, 0, 0),
+            Refused::BadSignature => ("BAD_SIGNATURE", 0.0, 0, 0),
+            Refused::NotOfKey => ("ACCOUNT_NOT_OF_KEY", 0.0, 0, 0),
+            Refused::UnknownShard => ("UNKNOWN_SHARD", 0.0, 0, 0),
+            Refused::Expired { shard_us } => ("BATCH_EXPIRED", 0.0, shard_us, 0),
+            Refused::TooLong { too_early_ms, allowed_ms } => ("VALIDITY_TOO_LONG", 0.0, too_early_ms, allowed_ms),
+            Refused::Lost => ("LOST", 0.0, 0, 0),
+            Refused::Draining => ("DRAINING", 0.0, 0, 0),
+            Refused::Overloaded { commands } => ("OVERLOADED", 0.0, commands, 0),
+        };
+        (index, what, seconds, first, second)
+    }
+
+    pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("FrameFormError", module.py().get_type::<FrameFormError>())?;
+        module.add_class::<KeyRates>()?;
+        module.add_class::<SubmitMessage>()?;
+        module.add_class::<IngressDesk>()
+    }
+}
+
+mod columns {
+    //! Settlement's names of batches and market-data's private messages: converts, and nothing else.
+    //!
+    //! Nothing here is a row in Python: rows stay in bytes, and a call takes all frames of a round. Indexes and sets are
+    //! shared between threads and lock themselves, with the GIL released.
+
+    // PyO3 hands over what it made of an argument.
+    #![allow(clippy::needless_pass_by_value)]
+
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    use pyo3::exceptions::PyValueError;
+    use pyo3::prelude::*;
+    use pyo3::pybacked::PyBackedBytes;
+    use pyo3::types::{PyBytes, PyIterator, PyList};
+
+    use super::folds::Applied;
+    use super::{released, slices};
+    use crate::frames::Malformed;
+    use crate::{names, private};
+
+    /// Add classes and functions to the module.
+    pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add_class::<BatchNames>()?;
+        module.add_class::<NameIndex>()?;
+        module.add_class::<AccountSet>()?;
+        module.add_function(wrap_pyfunction!(name_batches, module)?)?;
+        module.add_function(wrap_pyfunction!(accounts_of, module)?)?;
+        module.add_function(wrap_pyfunction!(private_messages, module)?)
+    }
+
+    fn malformed(_: Malformed) -> PyErr {
+        PyValueError::new_err("MALFORMED_FRAME: these are no order frames and their execution frames")
+    }
+
+    /// `exchange_core.BatchNames`.
+    #[pyclass(module = "exchange_core", frozen)]
+    struct BatchNames {
+        names: names::Names,
+        order_frames: Vec<PyBackedBytes>,
+    }
+
+    type Signed<'py> = (u64, u32, u64, Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+    #[pyfunction]
+    fn name_batches(
+        py: Python<'_>,
+        order_frames: Vec<PyBackedBytes>,
+        frames: Vec<PyBackedBytes>,
+    ) -> PyResult<BatchNames> {
+        if order_frames.len() != frames.len() {
+            let (orders, answers) = (order_frames.len(), frames.len());
+            let detail = format!("SHAPE: {orders} order frames and {answers} execution frames; give one for each");
+            return Err(PyValueError::new_err(detail));
+        }
+        let names = {
+            let (order_frames, frames) = (slices(&order_frames), slices(&frames));
+            released(py, || names::Names::read(&order_frames, &frames))?.map_err(malformed)?
+        };
+        Ok(BatchNames { names, order_frames })
+    }
+
+    #[pymethods]
+    impl BatchNames {
+        fn __len__(&self) -> usize {
+            self.names.verdicts_len()
+        }
+
+        #[getter]
+        fn rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+            PyBytes::new(py, self.names.rows())
+        }
+
+        fn executed<'py>(&self, py: Python<'py>, chosen: Vec<usize>) -> PyResult<Vec<Signed<'py>>> {
+            let found = self.names.signed(&slices(&self.order_frames), &chosen).map_err(malformed)?;
+            let bytes = |data: &[u8]| PyBytes::new(py, data);
+            let row = |one: names::SignedAt<'_>| {
+                let (payload, signature) = (bytes(one.payload), bytes(one.signature));
+                (one.n, one.place, one.control_n, bytes(one.key_id), one.account, payload, signature)
+            };
+            Ok(found.into_iter().map(row).collect())
+        }
+    }
+
+    /// `exchange_core.NameIndex`.
+    #[pyclass(module = "exchange_core", frozen)]
+    struct NameIndex(Mutex<names::NameIndex>);
+
+    impl NameIndex {
+        fn locked(&self) -> MutexGuard<'_, names::NameIndex> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    #[pymethods]
+    impl NameIndex {
+        #[new]
+        fn new() -> Self {
+            Self(Mutex::default())
+        }
+
+        fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+            released(py, || self.locked().len())
+        }
+
+        fn add(&self, py: Python<'_>, rows: &[u8]) -> PyResult<()> {
+            if !rows.len().is_multiple_of(names::ROW_BYTES) {
+                let detail = format!("SHAPE: {} bytes; a row has {}", rows.len(), names::ROW_BYTES);
+                return Err(PyValueError::new_err(detail));
+            }
+            released(py, || self.locked().add(rows))
+        }
+
+        fn places(&self, py: Python<'_>, name: &[u8]) -> PyResult<Vec<(u64, u32)>> {
+            let Ok(name) = name.try_into() else {
+                let detail = format!("SHAPE: {} bytes; a name has {}", name.len(), names::NAME_BYTES);
+                return Err(PyValueError::new_err(detail));
+            };
+            released(py, || self.locked().places(name))
+        }
+
+        fn sorted_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+            Ok(PyBytes::new(py, &released(py, || self.locked().sorted())?))
+        }
+    }
+
+    /// `exchange_core.AccountSet`.
+    #[pyclass(module = "exchange_core", frozen)]
+    struct AccountSet(Box<[u64]>);
+
+    #[pymethods]
+    impl AccountSet {
+        fn __len__(&self) -> usize {
+            self.0.len()
+        }
+
+        fn __contains__(&self, account: &Bound<'_, PyAny>) -> bool {
+            account.extract().is_ok_and(|account: u64| self.0.binary_search(&account).is_ok())
+        }
+
+        fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+            PyList::new(py, self.0.iter().copied())?.try_iter()
+        }
+    }
+
+    #[pyfunction]
+    fn accounts_of(applied: &Applied) -> Vec<AccountSet> {
+        let mut start = 0;
+        let frames = applied.applied.frames.accounts_end.iter().map(|&end| {
+            let mut accounts = applied.applied.accounts.account[start..end].to_vec();
+            accounts.sort_unstable();
+            start = end;
+            AccountSet(accounts.into_boxed_slice())
+        });
+        frames.collect()
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (shard, frame, accounts, after_place=0))]
+    fn private_messages<'py>(
+        py: Python<'py>,
+        shard: u32,
+        frame: &[u8],
+        accounts: Vec<u64>,
+        after_place: u32,
+    ) -> PyResult<Vec<Vec<Bound<'py, PyBytes>>>> {
+        let found = released(py, || private::messages(shard, frame, &accounts, after_place))?.map_err(malformed)?;
+        let messages = |feed: Vec<Vec<u8>>| feed.iter().map(|message| PyBytes::new(py, message)).collect();
+        Ok(found.into_iter().map(messages).collect())
     }
 }

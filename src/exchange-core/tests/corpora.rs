@@ -73,5 +73,6 @@ corpora!(
     state,
     checkpoint,
     apply_frames,
-    apply_commands
+    apply_commands,
+    ingress
 );

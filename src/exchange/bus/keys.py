@@ -133,11 +133,17 @@ def frame_time_us(order_frame: bytes) -> int:
     Raises:
         ValueError: the bytes do not start as a frame does, up to the time.
     """
-    frame_origin(order_frame)
-    _, at = _varint(order_frame, len(_HEADER) + INGRESS_BYTES + 1)
-    if order_frame[at : at + 1] != b"\x20":
-        raise ValueError("FRAME_ORIGIN: an order frame names the time of its ingress after its counter")
-    return _varint(order_frame, at + 1)[0]
+    return _frame_time_us(order_frame)[0]
+
+
+def frame_control_n(order_frame: bytes) -> int:
+    """Return the position of shard 0 under which a frame was verified; 0: it names none.
+
+    Raises:
+        ValueError: the bytes do not start as a frame does, up to the time.
+    """
+    _, at = _frame_time_us(order_frame)
+    return _varint(order_frame, at + 1)[0] if order_frame[at : at + 1] == b"\x28" else 0
 
 
 def seal(
@@ -185,6 +191,15 @@ def check_mac(keys: Mapping[str, BusKey], shard: int, ingress: bytes, counter: i
     if key is None:
         return False
     return hmac.compare_digest(bus_mac(key.secret, shard, ingress, counter, entry.order_frame), entry.mac)
+
+
+def _frame_time_us(order_frame: bytes) -> tuple[int, int]:
+    """Return the ingress' time in a frame, and where the field after it begins."""
+    frame_origin(order_frame)
+    _, at = _varint(order_frame, len(_HEADER) + INGRESS_BYTES + 1)
+    if order_frame[at : at + 1] != b"\x20":
+        raise ValueError("FRAME_ORIGIN: an order frame names the time of its ingress after its counter")
+    return _varint(order_frame, at + 1)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from exchange.cli.demo import demo
 from exchange.cli.deposit import deposit
 from exchange.cli.doctor import doctor
 from exchange.cli.flow import flow
+from exchange.cli.loadtest import loadtest
 from exchange.cli.market import market
 from exchange.cli.order import order
 from exchange.cli.play import play
@@ -32,6 +33,7 @@ main.add_command(play)
 main.add_command(replay)
 main.add_command(flow)
 main.add_command(demo)
+main.add_command(loadtest)
 main.add_command(verify_vectors)
 main.add_command(order)
 main.add_command(sign)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from exchange.config.environment import Durability, EnvironmentFileError
+from exchange.config.environment import LOAD_TEST_SETTINGS, Durability, EnvironmentFileError
 from exchange.embedded.bus_server import NoBusServerError
 from exchange.embedded.child import ChildError
 from exchange.embedded.data_dir import DataDir, DataDirError, open_data_dir
@@ -20,6 +20,12 @@ from exchange.embedded.starter import STARTING_FUNDS, define_starter_set
 from exchange.engine.choice import DEFAULT_ENGINE, ENGINES, describe
 
 EXIT_UNUSABLE: Final = 2
+RATES: Final = ("address-per-second", "key-per-second", "session-per-second", "admin-calls-per-second")
+"""Settings of ingress-verifier that keep one caller from taking what all share; a load test is one caller."""
+LOAD_TEST_REFUSED: Final = (
+    "LOAD_TEST_IN_PRODUCTION: an environment for load tests lets batches be valid for an hour and nobody's rate be "
+    "limited, which production must not; leave out --load-test, or name another --data-dir without --production"
+)
 
 
 @click.command("up")
@@ -48,6 +54,12 @@ EXIT_UNUSABLE: Final = 2
 @click.option("--starting-funds/--no-starting-funds", default=True, help="Give every new user funds in every shard.")
 @click.option("--starter-markets/--no-starter-markets", default=True, help="Define BTC-USD and ETH-USD.")
 @click.option("--production", is_flag=True, help="No starting funds, no starter markets. For a new data folder.")
+@click.option(
+    "--load-test",
+    is_flag=True,
+    help="Batches may be valid for an hour, and no rates but those that are set. For a new data folder, never in "
+    "production.",
+)
 @click.option("--log-level", default="info", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print what runs as one JSON object.")
 def up(
@@ -62,6 +74,7 @@ def up(
     starting_funds: bool,
     starter_markets: bool,
     production: bool,
+    load_test: bool,
     log_level: str,
     as_json: bool,
 ) -> None:
@@ -73,6 +86,9 @@ def up(
 
     Exit code 0: drained; 1: a service did not come up; 2: the data folder or a setting cannot be used.
     """
+    if production and load_test:
+        click.echo(f"Error: {LOAD_TEST_REFUSED}", err=True)
+        sys.exit(EXIT_UNUSABLE)
     funds = STARTING_FUNDS if starting_funds and not production else {}
     try:
         data = open_data_dir(
@@ -81,7 +97,10 @@ def up(
             durability=Durability(durability),
             production=production,
             starting_funds=funds,
+            settings=LOAD_TEST_SETTINGS if load_test else None,
         )
+        if load_test and data.environment.production:
+            raise DataDirError(LOAD_TEST_REFUSED)
     except (DataDirError, EnvironmentFileError, ValueError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(EXIT_UNUSABLE)
@@ -93,6 +112,7 @@ def up(
         engine=engine,
         redis_addr=os.environ.get("REDIS_ADDR") or None,
         log_level=log_level,
+        extra={"ingress-verifier": without_rates()} if load_test else None,
     )
     try:
         with data.locked():
@@ -103,6 +123,12 @@ def up(
     except (ChildError, NoBusServerError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
+
+
+def without_rates() -> tuple[str, ...]:
+    """Return arguments for ingress-verifier that lift its rates, but for those that a variable sets."""
+    lifted = [name for name in RATES if not os.environ.get(f"CLOB_{name.upper().replace('-', '_')}")]
+    return tuple(text for name in lifted for text in (f"--{name}", "0"))
 
 
 async def _run(data: DataDir, options: Options, starter_markets: bool, as_json: bool) -> None:

@@ -21,6 +21,10 @@ from exchange.wire.messages import encode
 
 RULES: Final = 1
 """Version of the rules that a new environment starts with."""
+LOAD_TEST_SETTINGS: Final = ShardSettings(
+    max_validity_ms=3_600_000, live_nonces_per_key_max=1_048_576, open_orders_per_account_max=1_000_000
+)
+"""What load tests need: batches that are signed ahead must stay valid, and be remembered, through the whole run."""
 
 
 class EnvironmentFileError(ValueError):

@@ -49,6 +49,8 @@ class ControlView:
         assets, markets: by number; a market's state is the listed one.
         shards: hash tag by number, shard 0 included.
         asset_by_symbol, market_by_symbol: numbers by symbol.
+        changed_keys, changed_accounts: key_ids and accounts that frames have added or changed since the view was made,
+            in that order: whoever keeps them elsewhere too goes on from where it was.
     """
 
     def __init__(self, state: ControlState) -> None:
@@ -63,6 +65,8 @@ class ControlView:
         self.markets = {market.market: market for market in state.markets}
         self.asset_by_symbol = {asset.symbol: asset.asset for asset in state.assets}
         self.market_by_symbol = {market.symbol: market.market for market in state.markets}
+        self.changed_keys: list[bytes] = []
+        self.changed_accounts: list[int] = []
 
     @classmethod
     def from_checkpoint(cls, checkpoint: bytes) -> "ControlView":
@@ -130,13 +134,16 @@ class ControlView:
             match event:
                 case KeyRegistered():
                     self.keys[event.key_id] = Key(event.public_key, event.user, event.account, revoked=False)
+                    self.changed_keys.append(event.key_id)
                 case KeyRevoked():
                     self.keys[event.key_id] = self.keys[event.key_id]._replace(revoked=True)
+                    self.changed_keys.append(event.key_id)
                 case UserCreated():
                     self.users[event.user] = []
                 case AccountOpened():
                     self.users[event.user].append(event.account)
                     self.user_of[event.account] = event.user
+                    self.changed_accounts.append(event.account)
                 case AssetDefined():
                     self._add_asset(event.asset)
                 case ShardDefined():

@@ -89,10 +89,10 @@ def open_data_dir(
         durability: of a new one; of one that exists it must be the same.
         production: of a new one.
         starting_funds: of a new one.
-        settings: of a new one's shards; None: the default.
+        settings: of a new one's shards, which one that exists must have too; None: the default, or what it has.
 
     Raises:
-        DataDirError: what exists has another name or durability.
+        DataDirError: what exists has another name, durability or settings.
     """
     data = DataDir(root)
     for folder in (data.root, data.bus, data.checkpoints, data.archive, data.logs):
@@ -109,6 +109,11 @@ def open_data_dir(
         raise DataDirError(
             f"DATA_DIR_ENVIRONMENT: {data.root} is of environment {found.name} with durability {found.durability}, not "
             f"{environment} with {durability}; name another --data-dir, or ask for what it is"
+        )
+    if settings is not None and found.settings != settings:
+        raise DataDirError(
+            f"DATA_DIR_SETTINGS: the shards of {data.root} start with {found.settings}, not with {settings}, and what "
+            "a shard starts with never changes; name another --data-dir"
         )
     return data
 

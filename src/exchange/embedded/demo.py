@@ -120,7 +120,12 @@ class DemoReport:
 
 
 class Demo:
-    """One run."""
+    """One run.
+
+    Attributes:
+        traders: by number, once they are registered.
+        report: what was done so far.
+    """
 
     def __init__(
         self, exchange: EmbeddedExchange, sources: Sequence[Source], traders: int, say: Callable[[str], None]
@@ -128,7 +133,7 @@ class Demo:
         self._exchange = exchange
         self._sources = sources
         self._say = say
-        self._traders: dict[int, Trader] = {}
+        self.traders: dict[int, Trader] = {}
         markets = {market.market: market for source in sources for market in source.markets}
         self._markets = markets
         self.report = DemoReport([source.name for source in sources], len(markets), traders)
@@ -149,7 +154,7 @@ class Demo:
             grpc.aio.insecure_channel(self._exchange.admin, options=options) as admin,
             grpc.aio.insecure_channel(self._exchange.traders, options=options) as traders,
         ):
-            await self._set_up(admin)
+            await self.set_up(admin)
             await self._trade(admin, traders)
             await self._compare_book(traders)
             settlement = settlement_service_pb2_grpc.SettlementServiceStub(admin)
@@ -160,7 +165,12 @@ class Demo:
     def _assets(self) -> list[Asset]:
         return [DOLLAR, *(asset for source in self._sources for asset in source.assets)]
 
-    async def _set_up(self, channel: grpc.aio.Channel) -> None:
+    async def set_up(self, channel: grpc.aio.Channel) -> None:
+        """Define assets, create markets, register traders, deposit what they need.
+
+        Raises:
+            SetupError, grpc.RpcError: the exchange refused it.
+        """
         admin = admin_service_pb2_grpc.AdminServiceStub(channel)
         steps = (
             ("assets", self._define_assets),
@@ -207,17 +217,17 @@ class Demo:
             )
             async with room:
                 answer = await admin.CreateUser(request, timeout=CALL_S_MAX)
-            self._traders[number] = Trader(answer.account_id, seed, key_id_of(public_key))
-            if len(self._traders) % 100 == 0:
-                self._say(f"users with keys: {len(self._traders):,} of {self.report.traders:,}")
+            self.traders[number] = Trader(answer.account_id, seed, key_id_of(public_key))
+            if len(self.traders) % 100 == 0:
+                self._say(f"users with keys: {len(self.traders):,} of {self.report.traders:,}")
 
         await asyncio.gather(*(register(number) for number in range(1, self.report.traders + 1)))
-        return len(self._traders)
+        return len(self.traders)
 
     async def _deposit(self, admin: Any) -> int:
         deposits = [
             operation_pb2.Deposit(
-                account=self._traders[transfer.account].account,
+                account=self.traders[transfer.account].account,
                 asset=transfer.asset,
                 amount_units=transfer.amount_units,
                 allocate=operation_pb2.ALLOCATION_POLICY_ONE_SHARD,
@@ -260,7 +270,7 @@ class Demo:
                 tally = self.report.seeded
             else:
                 tally = self.report.recorded = Tally()
-            orders = [(self._traders[order.trader], order.command) for order in source.orders]
+            orders = [(self.traders[order.trader], order.command) for order in source.orders]
             sender = FlowSender(channel, ENVIRONMENT, self._markets, tally)
             sends.append(sender.send(source.shard, orders, on_progress))
         await asyncio.gather(*sends)
@@ -279,7 +289,7 @@ class Demo:
     async def _knock(self, channel: grpc.aio.Channel) -> None:
         """Send a forged batch, and a good one twice: a cancel of an order that does not exist."""
         stub = order_service_pb2_grpc.OrderServiceStub(channel)
-        trader, shard = self._traders[1], self._sources[0].shard
+        trader, shard = self.traders[1], self._sources[0].shard
         valid_until_ms = time.time_ns() // 1_000_000 + 30_000
         payload = encode(Batch(trader.account, shard, secrets.randbits(63), valid_until_ms, (CancelOrder(order_id=1),)))
         signature = sign(trader.seed, signed_bytes(SignedKind.BATCH, ENVIRONMENT, payload))

@@ -108,24 +108,11 @@ class FlowSender:
         on_progress: Callable[[int], None],
         on_outcome: Callable[[int, outcome_pb2.BatchOutcome], None] = lambda place, outcome: None,
     ) -> None:
-        """Send all orders to one shard, in order, BATCHES_PER_MESSAGE to a message.
-
-        They are signed as they are sent. Arguments and errors are those of `send_messages`.
-        """
-        await self.send_messages(shard, self.messages(shard, orders), on_progress, on_outcome)
-
-    async def send_messages(
-        self,
-        shard: int,
-        messages: Iterable[order_service_pb2.SubmitRequest],
-        on_progress: Callable[[int], None],
-        on_outcome: Callable[[int, outcome_pb2.BatchOutcome], None] = lambda place, outcome: None,
-    ) -> None:
-        """Send messages whose batches are all for one shard, in order, some ahead of the answers.
+        """Send all orders to one shard, in order, BATCHES_PER_MESSAGE to a message, some ahead of the answers.
 
         Args:
             shard: that they are for.
-            messages: taken as they are sent.
+            orders: taken and signed as they are sent.
             on_progress: called with the number of orders that an answer was about.
             on_outcome: called with the place of an order, from 0, and its outcome; answers may overtake one another.
 
@@ -138,7 +125,7 @@ class FlowSender:
         started_at = self._tally.sent
 
         async def requests() -> AsyncIterator[order_service_pb2.SubmitStreamRequest]:
-            for tag, message in enumerate(messages, 1):
+            for tag, message in enumerate(self._messages(shard, orders), 1):
                 await room.acquire()
                 first_of[tag] = self._tally.sent - started_at
                 in_flight[tag] = (time.time_ns() // 1000, len(message.batches))
@@ -159,16 +146,16 @@ class FlowSender:
         finally:
             self._tally.lost += sum(batches for _, batches in in_flight.values())
 
-    def messages(
-        self, shard: int, orders: Iterable[tuple[Trader, Command]], valid_for_ms: int = VALIDITY_MS
+    def _messages(
+        self, shard: int, orders: Iterable[tuple[Trader, Command]]
     ) -> Iterator[order_service_pb2.SubmitRequest]:
-        """Yield orders as messages of signed batches, each of one command, valid for so long from their signing on."""
+        """Yield orders as messages of signed batches, each of one command."""
         left = iter(orders)
         while part := list(islice(left, BATCHES_PER_MESSAGE)):
             message = order_service_pb2.SubmitRequest(
                 environment=self._environment, with_stages=True, wait_ms_max=WAIT_MS_MAX
             )
-            valid_until_ms = time.time_ns() // 1_000_000 + valid_for_ms
+            valid_until_ms = time.time_ns() // 1_000_000 + VALIDITY_MS
             for trader, command in part:
                 self._nonce += 1
                 payload = encode(Batch(trader.account, shard, self._nonce, valid_until_ms, (command,)))

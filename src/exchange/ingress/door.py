@@ -25,7 +25,7 @@ from exchange.domain.limits import (
 from exchange.domain.signing import SignedKind, check_environment
 from exchange.engine.reading import BatchHead, read_head
 from exchange.engine.verifying import make_verifier
-from exchange.ingress.rates import TokenBuckets
+from exchange.ingress.rates import TokenBuckets, key_buckets
 from exchange.ingress.settings import IngressSettings
 from exchange.serving import errors
 from exchange.wire.errors import WireError, WireReason
@@ -52,6 +52,23 @@ class Control(Protocol):
 
     async def catch_up(self) -> None:
         """Wait until the view is where the log is."""
+
+
+class KeyBuckets(Protocol):
+    """`TokenBuckets` of keys: what a door needs of them."""
+
+    @property
+    def per_second(self) -> float:
+        """Tokens that a bucket gains."""
+
+    def take(self, sender: bytes, tokens: float, now_s: float, /) -> float:
+        """Take tokens and return 0; or take none and return the seconds after which they will be there."""
+
+    def has_more_than(self, tokens: float, sender: bytes, now_s: float, /) -> bool:
+        """Return whether one more token could be taken after so many, one by one; takes none."""
+
+    def give_back(self, sender: bytes, tokens: float, /) -> None:
+        """Undo a take."""
 
 
 class Refusal(NamedTuple):
@@ -153,6 +170,7 @@ class Door:
         max_validity_ms: longest validity by shard, where it is known.
         time_us: latest time of an entry by shard, where one is known: a shard's time never goes back.
         verifier: what verifies signatures.
+        signed_prefix: what stands before a payload where it is signed.
     """
 
     def __init__(
@@ -160,7 +178,7 @@ class Door:
         environment: str,
         control: Control,
         address_rates: TokenBuckets,
-        key_rates: TokenBuckets,
+        key_rates: KeyBuckets,
     ) -> None:
         """Make a door.
 
@@ -178,7 +196,7 @@ class Door:
         self.max_validity_ms: dict[int, int] = {}
         self.time_us: dict[int, int] = {}
         self.verifier = make_verifier(KNOWN_KEYS_MAX)
-        self._signed_prefix = SignedKind.BATCH.value + environment.encode("ascii") + b"\0"
+        self.signed_prefix = SignedKind.BATCH.value + environment.encode("ascii") + b"\0"
 
     def wrong_environment(self, named: str) -> Refusal | None:
         """Return the refusal of a request that names another environment; one that names none is not refused."""
@@ -219,7 +237,7 @@ class Door:
                 asked[one.key_id] += 1
                 rows.append((one, key.public_key))
         verdicts = self.verifier.verify_batch(
-            [self._signed_prefix + batch.payload for batch, _ in rows],
+            [self.signed_prefix + batch.payload for batch, _ in rows],
             b"".join(batch.signature for batch, _ in rows),
             b"".join(public_key for _, public_key in rows),
         )
@@ -236,34 +254,30 @@ class Door:
         """
         key = (view := self.control.view).keys.get(batch.key_id)
         if key is None:
-            return Refusal(reasons.DOOR_REASON_BAD_KEY_OR_SIGNATURE, _BAD_KEY, may_change=True, hides_signer=True)
+            return bad_key(may_change=True)
         if key.revoked:
-            return Refusal(reasons.DOOR_REASON_BAD_KEY_OR_SIGNATURE, _BAD_KEY, hides_signer=True)
+            return bad_key()
         wait_s = self.key_rates.take(batch.key_id, 1, now_s)
         if wait_s:
-            return _too_fast(f"the key sends more than {self.key_rates.per_second:g} batches per second", wait_s)
+            return self.key_too_fast(wait_s)
         if not self._is_signed(batch, key.public_key):
             # Whoever names a key without having it must not use up what its owner may send.
             self.key_rates.give_back(batch.key_id, 1)
-            return Refusal(reasons.DOOR_REASON_BAD_KEY_OR_SIGNATURE, _BAD_KEY, blames_sender=True, hides_signer=True)
+            return bad_key(blames_sender=True)
         account = batch.account
         if view.user_of.get(account) != key.user or (key.account and key.account != account):
-            return Refusal(
-                reasons.DOOR_REASON_ACCOUNT_NOT_OF_KEY,
-                f"the key may not sign for account {account}, or there is no such account; sign with a key of its user",
-                may_change=True,
-            )
+            return account_not_of_key(account)
         if batch.shard not in view.shards:
-            return Refusal(
-                reasons.DOOR_REASON_UNKNOWN_SHARD,
-                f"there is no shard {batch.shard}; GetExchange lists the shards, ListMarkets says which has a market",
-                may_change=True,
-            )
+            return unknown_shard(batch.shard)
         return self._judge_time(batch, now_us)
+
+    def key_too_fast(self, wait_s: float) -> Refusal:
+        """Return the refusal of a batch whose key has no token left."""
+        return _too_fast(f"the key sends more than {self.key_rates.per_second:g} batches per second", wait_s)
 
     def _is_signed(self, batch: ReadBatch, public_key: bytes) -> bool:
         if batch.verdict is None or batch.verdict[0] != public_key:
-            [valid] = self.verifier.verify_batch([self._signed_prefix + batch.payload], batch.signature, public_key)
+            [valid] = self.verifier.verify_batch([self.signed_prefix + batch.payload], batch.signature, public_key)
             batch.verdict = public_key, valid
         return batch.verdict[1]
 
@@ -271,22 +285,11 @@ class Door:
         shard_us = max(now_us - SKEW_MS_MAX * 1000, self.time_us.get(batch.shard, 0))
         until_ms = batch.valid_until_ms
         if until_ms * 1000 <= shard_us:
-            return Refusal(
-                reasons.DOOR_REASON_BATCH_EXPIRED,
-                f"valid_until_ms {until_ms} passed {shard_us // 1000 - until_ms} ms ago or more, so the batch can "
-                "never be executed; sign a new one and check the clock. If these bytes were sent before, GetOutcome "
-                "tells what became of them",
-                is_final=True,
-            )
+            return batch_expired(until_ms, shard_us)
         allowed_ms = self.max_validity_ms.get(batch.shard, VALIDITY_MS_MAX)
         too_early_ms = until_ms - allowed_ms - now_us // 1000
         if too_early_ms > SKEW_MS_MAX:
-            return Refusal(
-                reasons.DOOR_REASON_VALIDITY_TOO_LONG,
-                f"valid_until_ms {until_ms} is {too_early_ms + allowed_ms} ms away, shard {batch.shard} allows "
-                f"{allowed_ms}; send the same bytes later, or sign a shorter one",
-                retry_after_ms=min(too_early_ms, 2**32 - 1),
-            )
+            return validity_too_long(batch, too_early_ms, allowed_ms)
         return None
 
 
@@ -300,7 +303,7 @@ def make_door(environment: Environment, control: Control, settings: IngressSetti
         environment.name,
         control,
         TokenBuckets(settings.address_per_second, settings.address_burst),
-        TokenBuckets(settings.key_per_second, settings.key_burst),
+        key_buckets(settings.key_per_second, settings.key_burst),
     )
 
 
@@ -322,6 +325,51 @@ def clip(detail: str) -> str:
     """Return a detail that fits its field."""
     raw = detail.encode(errors="replace")
     return detail if len(raw) <= DETAIL_BYTES_MAX else raw[: DETAIL_BYTES_MAX - 3].decode(errors="ignore") + "..."
+
+
+def bad_key(*, may_change: bool = False, blames_sender: bool = False) -> Refusal:
+    """Return the refusal of a batch whose signer is not proven."""
+    reason = reasons.DOOR_REASON_BAD_KEY_OR_SIGNATURE
+    return Refusal(reason, _BAD_KEY, may_change=may_change, blames_sender=blames_sender, hides_signer=True)
+
+
+def account_not_of_key(account: int) -> Refusal:
+    """Return the refusal of a batch for an account that its key may not sign for."""
+    return Refusal(
+        reasons.DOOR_REASON_ACCOUNT_NOT_OF_KEY,
+        f"the key may not sign for account {account}, or there is no such account; sign with a key of its user",
+        may_change=True,
+    )
+
+
+def unknown_shard(shard: int) -> Refusal:
+    """Return the refusal of a batch for a shard that is not in the map."""
+    return Refusal(
+        reasons.DOOR_REASON_UNKNOWN_SHARD,
+        f"there is no shard {shard}; GetExchange lists the shards, ListMarkets says which has a market",
+        may_change=True,
+    )
+
+
+def batch_expired(until_ms: int, shard_us: int) -> Refusal:
+    """Return the refusal of a batch that can never be executed."""
+    return Refusal(
+        reasons.DOOR_REASON_BATCH_EXPIRED,
+        f"valid_until_ms {until_ms} passed {shard_us // 1000 - until_ms} ms ago or more, so the batch can "
+        "never be executed; sign a new one and check the clock. If these bytes were sent before, GetOutcome "
+        "tells what became of them",
+        is_final=True,
+    )
+
+
+def validity_too_long(batch: ReadBatch, too_early_ms: int, allowed_ms: int) -> Refusal:
+    """Return the refusal of a batch that is valid for longer than its shard allows."""
+    return Refusal(
+        reasons.DOOR_REASON_VALIDITY_TOO_LONG,
+        f"valid_until_ms {batch.valid_until_ms} is {too_early_ms + allowed_ms} ms away, shard {batch.shard} allows "
+        f"{allowed_ms}; send the same bytes later, or sign a shorter one",
+        retry_after_ms=min(too_early_ms, 2**32 - 1),
+    )
 
 
 def _malformed(what: str) -> Refusal:

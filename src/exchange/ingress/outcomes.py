@@ -213,18 +213,23 @@ def not_answered(batch: ReadBatch, n: int, place: int, t_us: int) -> bytes:
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
+def encode_outcomes(outcomes: Iterable[bytes]) -> bytes:
+    """Return SubmitResponse.outcomes, encoded, of encoded outcomes."""
+    parts: list[bytes] = []
+    for outcome in outcomes:
+        parts += (b"\x0a", varint(len(outcome)), outcome)
+    return b"".join(parts)
+
+
 def submit_response(
-    outcomes: Iterable[bytes],
+    outcomes: bytes,
     durability: int,
     reasons: Iterable[int] = (),
     elsewhere: Sequence[order_service_pb2.FundsElsewhere] = (),
     stages: Sequence[order_service_pb2.EntryStages] = (),
 ) -> bytes:
     """Return an encoded SubmitResponse; `reasons` are the reject reasons that occur, each is explained once."""
-    parts: list[bytes] = []
-    for outcome in outcomes:
-        parts += (b"\x0a", varint(len(outcome)), outcome)
-    parts.append(b"\x10" + varint(durability))
+    parts = [outcomes, b"\x10" + varint(durability)]
     parts += (_explanation_field(reason) for reason in sorted(set(reasons)))
     if elsewhere or stages:
         rest = order_service_pb2.SubmitResponse(funds_elsewhere=elsewhere, stages=stages)

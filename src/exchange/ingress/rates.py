@@ -1,7 +1,12 @@
 """Token buckets: how much each sender may do per second, in bounded memory."""
 
 from collections.abc import Hashable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from exchange.engine.choice import DEFAULT_ENGINE
+
+if TYPE_CHECKING:
+    from exchange.ingress.door import KeyBuckets
 
 CROWD: Final = object()
 """Bucket that all new senders share while more of them are busy than have a bucket of their own."""
@@ -67,3 +72,12 @@ class TokenBuckets:
             self._next_sweep_s = now_s + 0.1
             self._full_at_s = {sender: at for sender, at in self._full_at_s.items() if at > now_s}
         return len(self._full_at_s) < self._senders_max
+
+
+def key_buckets(per_second: float, burst: float) -> "KeyBuckets":
+    """Return buckets of keys: in the core where that is built, which looks at them once per batch."""
+    if DEFAULT_ENGINE != "core":
+        return TokenBuckets(per_second, burst)
+    from exchange_core import KeyRates
+
+    return KeyRates(per_second, burst)

@@ -1,4 +1,4 @@
-"""Submissions: messages of batches on their way through a worker, from the door to the answer.
+"""Submissions in Python: messages of batches on their way through a worker, from the door to the answer.
 
 Batches of a message are read, judged and handed to the framer in order; per shard they get positions in that order.
 What comes back is told to every message that waits for it. One that stops waiting is told what is known then.
@@ -7,20 +7,27 @@ What comes back is told to every message that waits for it. One that stops waiti
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Final, Protocol, cast
+from typing import Any, Final
 
-from google.protobuf.message import DecodeError
-
-from clob.v1 import door_reason_pb2 as reasons
 from clob.v1 import event_pb2, order_service_pb2, outcome_pb2
-from exchange.bus.entries import ExecutionsEntry
 from exchange.bus.errors import BusRefusal, BusUnavailable
-from exchange.domain.limits import FRAME_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_COMMANDS_MAX
+from exchange.domain.limits import FRAME_BYTES_MAX, REQUEST_COMMANDS_MAX
 from exchange.domain.rejects import RejectReason
 from exchange.ingress import outcomes
-from exchange.ingress.door import Door, ReadBatch, Refusal, as_error, executable_until_ms, read_batch
+from exchange.ingress.desk import (
+    ATTEMPTS_MAX,
+    DRAINING,
+    LOST,
+    MESSAGE_SIZE,
+    WAIT_MS,
+    Desk,
+    failure_of,
+    overloaded,
+    parsed,
+    reason_of,
+    valid_until_ms,
+)
+from exchange.ingress.door import ReadBatch, Refusal, as_error, executable_until_ms, read_batch
 from exchange.ingress.keys import catch_up
 from exchange.ingress.messages import Chunk, Executed, Refused, Sequenced
 from exchange.ingress.outcomes import FrameError, ScannedFrame
@@ -28,46 +35,11 @@ from exchange.serving import errors
 
 _log = logging.getLogger(__name__)
 
-BATCHES_MAX: Final = 4_096
-WAIT_MS_MAX: Final = 30_000
-WAIT_MS: Final = 5_000
 SLICE: Final = 32
 """Batches that are verified before others get their turn; 2 ms at most."""
 CHUNK_BATCHES_MAX: Final = 4_096
-ATTEMPTS_MAX: Final = 4
-"""How often the same bytes are handed on when keys change under them."""
-ELSEWHERE_S_MAX: Final = 0.1
-ELSEWHERE_ROWS_MAX: Final = 64
-REPEATS_BYTES_MAX: Final = 64 * 1024 * 1024
-
-CALL_REASONS: Final = frozenset(
-    {
-        reasons.DOOR_REASON_TOO_FAST,
-        reasons.DOOR_REASON_OVERLOADED,
-        reasons.DOOR_REASON_UNAVAILABLE,
-        reasons.DOOR_REASON_DRAINING,
-        reasons.DOOR_REASON_CLOCK_SKEW,
-        reasons.DOOR_REASON_MESSAGE_SIZE,
-    }
-)
-"""A call fails with one of these when all its batches were refused for it; MESSAGE_SIZE always is all of them's."""
 
 _SEQUENCED: Final = order_service_pb2.WAIT_LEVEL_SEQUENCED
-
-
-class ExecutionsReader(Protocol):
-    """What is needed of `AsyncBus`."""
-
-    async def executions_range(
-        self, tag: str, first_n: int, last_n: int, count: int | None = None
-    ) -> list[ExecutionsEntry]:
-        """Return entries of executions."""
-
-
-OutcomeOf = Callable[[ReadBatch], Awaitable[order_service_pb2.GetOutcomeResponse | None]]
-"""Asks settlement what became of a batch; None: it does not answer."""
-ElsewhereOf = Callable[[int, int, int], Awaitable[Sequence[order_service_pb2.FundsElsewhere]]]
-"""Says where else than in a shard an account has free units of an asset: account, asset, shard."""
 
 
 class Submission:
@@ -152,10 +124,7 @@ class Submission:
 
     def failure(self) -> Refusal | None:
         """Return what the call fails with: the one reason for which all its batches were refused, if it is such."""
-        if len(self.refusals) < len(self.outcomes) or len({refusal.reason for refusal in self.refusals}) != 1:
-            return None
-        longest = max(self.refusals, key=lambda refusal: refusal.retry_after_ms)
-        return longest if longest.reason in CALL_REASONS else None
+        return failure_of(self.refusals, len(self.outcomes))
 
     def stage(self, shard: int, n: int) -> order_service_pb2.EntryStages:
         """Return the stages of an entry, to be filled."""
@@ -220,126 +189,17 @@ class Gathered:
         self.n = self.first = self.t_us = self.framed_us = 0
 
 
-class Counts:
-    """What a worker has done so far."""
+class Submissions(Desk):
+    """A desk in Python, for where the core is not built."""
 
-    __slots__ = (
-        "batches_executed",
-        "batches_let_in",
-        "batches_read",
-        "batches_refused",
-        "batches_repeated",
-        "batches_stale",
-        "messages",
-    )
-
-    def __init__(self) -> None:
-        self.messages = 0
-        self.batches_read = 0
-        self.batches_refused = 0
-        self.batches_let_in = 0
-        self.batches_stale = 0
-        self.batches_repeated = 0
-        self.batches_executed = 0
-
-    def as_dict(self) -> dict[str, float]:
-        """Return them by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-class FrameCache:
-    """Execution frames that repetitions ask for: one reader per frame, and those asked for last are kept."""
-
-    def __init__(self, executions: ExecutionsReader, bytes_max: int) -> None:
-        self._executions = executions
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._kept: OrderedDict[tuple[str, int], ScannedFrame] = OrderedDict()
-        self._reading: dict[tuple[str, int], asyncio.Task[ScannedFrame | None]] = {}
-
-    async def get(self, tag: str, n: int) -> ScannedFrame | None:
-        """Return an execution frame; None: it is no longer in the stream.
-
-        Raises:
-            BusUnavailable, BusRefusal: the bus does not answer.
-            FrameError: it is no frame.
-        """
-        name = (tag, n)
-        kept = self._kept.get(name)
-        if kept is not None:
-            self._kept.move_to_end(name)
-            return kept
-        task = self._reading.get(name)
-        if task is None:
-            task = asyncio.create_task(self._read(tag, n), name=f"frame-{tag}-{n}")
-            self._reading[name] = task
-            task.add_done_callback(lambda _: self._reading.pop(name, None))
-        return await asyncio.shield(task)
-
-    async def _read(self, tag: str, n: int) -> ScannedFrame | None:
-        entries = await self._executions.executions_range(tag, n, n)
-        if not entries:
-            return None
-        frame = ScannedFrame(entries[0].frame)
-        self._kept[tag, n] = frame
-        self._bytes += len(frame.data)
-        while self._bytes > self._bytes_max and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            self._bytes -= len(oldest.data)
-        return frame
-
-
-class Submissions:
-    """Takes messages and answers them.
-
-    Attributes:
-        is_draining: nothing new is let in.
-        counts: for the metrics.
-    """
-
-    def __init__(
-        self,
-        door: Door,
-        executions: ExecutionsReader,
-        send: Callable[[Chunk], bool],
-        outcome_of: OutcomeOf,
-        elsewhere_of: ElsewhereOf,
-        durability: int,
-        commands_max: int,
-    ) -> None:
-        """Make the desk of a worker.
-
-        Args:
-            door: that judges.
-            executions: where results of repetitions are read.
-            send: hands a chunk to the framer; False: there is none any more.
-            outcome_of: asks settlement.
-            elsewhere_of: asks market data.
-            durability: what answers stand for.
-            commands_max: most commands under way at once.
-        """
-        self.door = door
-        self.is_draining = False
-        self.counts = Counts()
-        self._send = send
-        self._outcome_of = outcome_of
-        self._elsewhere_of = elsewhere_of
-        self._durability = durability
-        self._commands_max = commands_max
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._commands = 0
         self._outbox: dict[int, Gathered] = {}
         self._flush_is_due = False
         self._chunks: dict[int, Gathered] = {}
         self._last_chunk = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._frames = FrameCache(executions, REPEATS_BYTES_MAX)
         self._is_lost = False
-        self._open = 0
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is under way and every message is answered."""
-        return not (self._commands or self._open or self._tasks)
 
     @property
     def commands_under_way(self) -> int:
@@ -354,20 +214,21 @@ class Submissions:
         Raises:
             errors.Refusal: the call fails as OrderService.Submit says.
         """
-        try:
-            message = order_service_pb2.SubmitRequest.FromString(request)
-        except DecodeError:
-            raise errors.invalid({"": "the bytes are not a SubmitRequest"}) from None
+        message = parsed(order_service_pb2.SubmitRequest, request)
         if (failure := self._check(message, len(request))) is not None:
             raise failure
         submission = await self.let_in(message, address)
         return await self.answer(submission, fails=True)
 
-    async def take(self, message: order_service_pb2.SubmitRequest, size: int, address: str) -> Submission:
-        """Let in a message of a stream, of `size` bytes; what Submit would fail with is an outcome of every batch."""
-        failure = self._check(message, size)
-        as_refusal = Refusal(_reason_of(failure), str(failure)) if failure is not None else None
-        return await self.let_in(message, address, as_refusal)
+    async def take(self, request: bytes, address: str) -> tuple[int, Submission]:
+        """Let in a SubmitStreamRequest; what Submit would fail with is an outcome of every batch."""
+        message = parsed(order_service_pb2.SubmitStreamRequest, request)
+        failure = self._check(message.submit, len(request))
+        as_refusal = Refusal(reason_of(failure), str(failure)) if failure is not None else None
+        return message.tag, await self.let_in(message.submit, address, as_refusal)
+
+    def _check(self, message: order_service_pb2.SubmitRequest, size: int) -> errors.Refusal | None:
+        return self.check(message.environment, message.wait, message.wait_ms_max, len(message.batches), size)
 
     async def answer(self, submission: Submission, fails: bool) -> bytes:
         """Return the SubmitResponse when all is known that is waited for.
@@ -382,9 +243,9 @@ class Submissions:
             self._open -= 1
         if fails and (failure := submission.failure()) is not None:
             raise as_error(failure)
-        elsewhere = await self._elsewhere(submission) if submission.short else ()
+        elsewhere = await self.elsewhere(submission.short) if submission.short else ()
         return outcomes.submit_response(
-            (outcome for outcome in submission.outcomes if outcome is not None),
+            outcomes.encode_outcomes(outcome for outcome in submission.outcomes if outcome is not None),
             self._durability,
             submission.rejected,
             elsewhere,
@@ -406,13 +267,13 @@ class Submissions:
         submission = Submission(len(message.batches), message.wait, message.with_stages, received_us)
         refusal = self.door.admit_address(address, 1 + len(message.batches), time.monotonic()) or failure
         if refusal is None and self.is_draining:
-            refusal = _DRAINING
+            refusal = DRAINING
         batches: list[ReadBatch | Refusal] = []
         if refusal is None:
             batches = await self._read(message)
             self.counts.batches_read += len(batches)
             if sum(one.commands for one in batches if type(one) is ReadBatch) > REQUEST_COMMANDS_MAX:
-                refusal = _MESSAGE_SIZE
+                refusal = MESSAGE_SIZE
         if refusal is not None:
             await self._refuse_all(message, submission, refusal)
             return submission
@@ -422,27 +283,6 @@ class Submissions:
             entry.verified_us = submission.verified_us
         submission.start_waiting(message.wait_ms_max or WAIT_MS)
         return submission
-
-    def _check(self, message: order_service_pb2.SubmitRequest, size: int) -> errors.Refusal | None:
-        """Return what is wrong with a message as a whole."""
-        if size > REQUEST_BYTES_MAX:
-            detail = f"the message has {size} bytes, allowed are {REQUEST_BYTES_MAX}; split it"
-            return errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
-        if (wrong := self.door.wrong_environment(message.environment)) is not None:
-            return as_error(wrong)
-        fields: dict[str, str] = {}
-        if message.wait not in (0, 1, 2):
-            fields["wait"] = f"{message.wait} is none of WAIT_LEVEL_SEQUENCED, WAIT_LEVEL_EXECUTED"
-        if message.wait_ms_max > WAIT_MS_MAX:
-            fields["wait_ms_max"] = f"{message.wait_ms_max} is not in 0 .. {WAIT_MS_MAX}"
-        if not message.batches:
-            fields["batches"] = f"has 0 elements, allowed are 1 .. {BATCHES_MAX}"
-        if fields:
-            return errors.invalid(fields)
-        if len(message.batches) > BATCHES_MAX:
-            detail = f"the message has {len(message.batches)} batches, allowed are {BATCHES_MAX}; split it"
-            return errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
-        return None
 
     async def _refuse_all(
         self, message: order_service_pb2.SubmitRequest, submission: Submission, refusal: Refusal
@@ -496,15 +336,11 @@ class Submissions:
         """Put a batch that is let in into the outbox of its shard."""
         batch = sent.batch
         if self._is_lost:
-            return _LOST
+            return LOST
         if self.is_draining and not sent.attempts:
-            return _DRAINING
+            return DRAINING
         if self._commands + batch.commands > self._commands_max:
-            return Refusal(
-                reasons.DOOR_REASON_OVERLOADED,
-                f"{self._commands} commands are under way through this ingress; send the same bytes again in 100 ms",
-                100,
-            )
+            return overloaded(self._commands)
         view = self.door.control.view
         data = batch.as_frame_field()
         chunk = self._outbox.get(batch.shard)
@@ -555,7 +391,7 @@ class Submissions:
         chunk.data.clear()
         if not self._send(message):
             # It was not written, so nobody can have it.
-            self.take_refused(Refused([self._last_chunk], _LOST.reason, _LOST.detail, _LOST.retry_after_ms))
+            self.take_refused(Refused([self._last_chunk], LOST.reason, LOST.detail, LOST.retry_after_ms))
 
     # --- from the framer --------------------------------------------------------------------------------------------
 
@@ -579,7 +415,7 @@ class Submissions:
         if not message.frame:
             for _, chunk in chunks:
                 for sent in chunk.sent:
-                    self._start(self._ask_settlement(sent, repeated=False))
+                    self.start(self._ask_settlement(sent, repeated=False))
             return
         try:
             frame = ScannedFrame(message.frame)
@@ -603,7 +439,7 @@ class Submissions:
                 self._settle(frame, place, sent, stale)
         if stale:
             self.counts.batches_stale += len(stale)
-            self._start(self._send_again(stale))
+            self.start(self._send_again(stale))
 
     def take_refused(self, message: Refused) -> None:
         """Chunks will not come into the log."""
@@ -642,7 +478,7 @@ class Submissions:
         result = frame.batches[place - 1]
         if result.repeat_n:
             self.counts.batches_repeated += 1
-            self._start(self._repeat(sent, result.repeat_n, result.repeat_batch))
+            self.start(self._repeat(sent, result.repeat_n, result.repeat_batch))
         elif not result.reason:
             self.counts.batches_executed += 1
             self._settle_executed(frame, place, sent, repeated=False)
@@ -705,70 +541,3 @@ class Submissions:
             submission.settle(sent.index, outcomes.not_answered(sent.batch, n, place, 0))
         else:
             submission.settle(sent.index, sent.as_unanswered(submission))
-
-    async def _elsewhere(self, submission: Submission) -> Sequence[order_service_pb2.FundsElsewhere]:
-        """Return where else funds are, as far as it is known soon."""
-        rows: list[order_service_pb2.FundsElsewhere] = []
-        try:
-            async with asyncio.timeout(ELSEWHERE_S_MAX):
-                for account, asset, shard in sorted(submission.short):
-                    rows += await self._elsewhere_of(account, asset, shard)
-                    if len(rows) >= ELSEWHERE_ROWS_MAX:
-                        break
-        except TimeoutError:
-            pass
-        return rows[:ELSEWHERE_ROWS_MAX]
-
-    def _start(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("an answer was lost and its sender will be told UNKNOWN: %r", error, exc_info=error)
-
-
-def valid_until_ms(payload: bytes) -> int | None:
-    """Return what the first fields of a payload say; None: they do not, so no shard takes it for a Batch.
-
-    It costs no more for a long payload: fields come in order, each once, and the commands after them (batch.proto).
-    """
-    tag = pos = value = 0
-    while tag != _VALID_UNTIL_TAG:
-        if pos >= len(payload) or not tag < payload[pos] <= _VALID_UNTIL_TAG:
-            return None
-        tag = payload[pos]
-        value = shift = 0
-        more = True
-        while more:
-            pos += 1
-            if pos >= len(payload) or shift > 63:
-                return None
-            value |= (payload[pos] & 0x7F) << shift
-            shift += 7
-            more = payload[pos] > 0x7F
-        pos += 1
-    return value if value <= _VALID_UNTIL_MS_MAX else None
-
-
-_VALID_UNTIL_TAG: Final = 0x20
-_VALID_UNTIL_MS_MAX: Final = 2**53 - 1
-
-
-def _reason_of(failure: errors.Refusal) -> reasons.DoorReason:
-    return cast(reasons.DoorReason, reasons.DoorReason.Value(f"DOOR_REASON_{failure.reason}"))
-
-
-_DRAINING: Final = Refusal(
-    reasons.DOOR_REASON_DRAINING, "this process is shutting down; connect again and send the same bytes", 200
-)
-_LOST: Final = Refusal(
-    reasons.DOOR_REASON_UNAVAILABLE,
-    "this process has lost its framer and ends; connect again and send the same bytes",
-    500,
-)
-_MESSAGE_SIZE: Final = Refusal(
-    reasons.DOOR_REASON_MESSAGE_SIZE, f"the batches have more than {REQUEST_COMMANDS_MAX} commands; split the message"
-)

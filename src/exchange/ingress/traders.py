@@ -8,7 +8,6 @@ from contextlib import aclosing, contextmanager
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from clob.v1 import (
     account_service_pb2,
@@ -26,12 +25,12 @@ from exchange.domain.events import KeyRevoked
 from exchange.domain.frames import ExecutionFrame
 from exchange.domain.limits import KEY_ID_BYTES
 from exchange.domain.units import CONTROL_SHARD, SHARD_MAX
+from exchange.ingress.desk import Desk, parsed
 from exchange.ingress.door import Door, ReadBatch, Refusal, as_error, varint
 from exchange.ingress.keys import catch_up
 from exchange.ingress.outcomes import blank_trades
 from exchange.ingress.rates import TokenBuckets
 from exchange.ingress.sessions import Opened, Sessions
-from exchange.ingress.submissions import Submission, Submissions
 from exchange.ingress.verification import verify_bytes
 from exchange.serving import errors
 from exchange.serving.callers import caller_of
@@ -68,7 +67,7 @@ class Traders:
         self,
         door: Door,
         follower: ControlFollower,
-        submissions: Submissions,
+        submissions: Desk,
         sessions: Sessions,
         session_rates: TokenBuckets,
         peers: Peers,
@@ -129,7 +128,7 @@ class Traders:
 
         mine = 0
 
-        async def answer(tag: int, submission: Submission) -> None:
+        async def answer(tag: int, submission: Any) -> None:
             submit = await self._submissions.answer(submission, fails=False)
             answers.put_nowait(_stream_response(tag, submit))
 
@@ -138,11 +137,10 @@ class Traders:
             try:
                 async for request in requests:
                     await room.acquire()
-                    message = _parse(order_service_pb2.SubmitStreamRequest, request)
                     self.unanswered += 1
                     mine += 1
-                    submission = await self._submissions.take(message.submit, len(request), host)
-                    task = asyncio.create_task(answer(message.tag, submission))
+                    tag, submission = await self._submissions.take(request, host)
+                    task = asyncio.create_task(answer(tag, submission))
                     waiting.add(task)
                     task.add_done_callback(waiting.discard)
                 if waiting:
@@ -172,7 +170,7 @@ class Traders:
     async def _to_settlement(self, _: str, request: bytes, context: Any) -> Target:
         """GetOutcome is for a key of the session's user."""
         session = await self._session(context)
-        message = _parse(order_service_pb2.GetOutcomeRequest, request)
+        message = parsed(order_service_pb2.GetOutcomeRequest, request)
         fields: dict[str, str] = {}
         if len(message.key_id) != KEY_ID_BYTES:
             fields["key_id"] = f"has {len(message.key_id)} bytes, it has {KEY_ID_BYTES}"
@@ -228,7 +226,7 @@ class Traders:
     async def open_session(self, request: bytes, context: Any) -> bytes:
         """AccountService.OpenSession."""
         self._admit(context)
-        signed = _parse(account_service_pb2.OpenSessionRequest, request).session
+        signed = parsed(account_service_pb2.OpenSessionRequest, request).session
 
         def attempt() -> tuple[str, Opened] | Refusal:
             return self._sessions.open(self._view(), signed.key_id, signed.payload, signed.signature, _now_ms())
@@ -274,7 +272,7 @@ class Traders:
     async def what_if(self, request: bytes, context: Any) -> bytes:
         """MatchingService.WhatIf, for the session's own accounts and with their view of trades."""
         session = await self._session(context)
-        message = _parse(matching_service_pb2.WhatIfRequest, request)
+        message = parsed(matching_service_pb2.WhatIfRequest, request)
         accounts = set(self._view().accounts_of_key(session.key_id))
         named = {batch.account for batch in message.batches}
         if not named <= accounts:
@@ -452,13 +450,6 @@ async def follow_settings(door: Door, peers: Peers) -> None:
             # Nobody knows how long is too long: the shards decide.
             door.max_validity_ms = {}
         await asyncio.sleep(SETTINGS_EVERY_S)
-
-
-def _parse(message: type[Any], data: bytes) -> Any:
-    try:
-        return message.FromString(data)
-    except DecodeError:
-        raise errors.invalid({"": f"the bytes are not a {message.DESCRIPTOR.name}"}) from None
 
 
 def _stream_response(tag: int, submit: bytes) -> bytes:

@@ -17,12 +17,12 @@ from exchange.control.view import ChainBrokenError
 from exchange.domain.units import CONTROL_SHARD
 from exchange.engine.verifying import describe_path, is_amiss
 from exchange.execution.checkpoints import CheckpointStore
+from exchange.ingress.desks import DESK
 from exchange.ingress.door import ReadBatch, make_door
 from exchange.ingress.messages import Chunk, Connection, Executed, FromFramer, Hello, Refused, Sequenced, framer_decoder
 from exchange.ingress.rates import TokenBuckets
 from exchange.ingress.sessions import Sessions
 from exchange.ingress.settings import SECRET_BYTES_MIN, IngressSettings
-from exchange.ingress.submissions import Submissions
 from exchange.ingress.traders import Elsewhere, Traders, follow_settings
 from exchange.serving.process import FAILED_EXIT, CannotStartError, Runtime, Service
 
@@ -49,7 +49,7 @@ class Worker(Service):
             describe_path(verifier),
         )
         self._framer: Connection | None = None
-        self._submissions = Submissions(
+        self._submissions = DESK(
             door=self._door,
             executions=runtime.bus,
             send=self._send,

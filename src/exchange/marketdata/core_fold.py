@@ -4,7 +4,7 @@ Importing this needs the compiled module; `exchange.marketdata.folds` looks whet
 keeps in its own objects, books, tapes, orders and accounts, are windows here through which the core is asked.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -208,22 +208,35 @@ class _Accounts(Mapping[int, Account]):
 
 
 class CoreApplied(Applied):
-    """What a frame did; parsed only when somebody asks."""
+    """What a frame did; parsed, and its places looked up, only when somebody asks."""
 
-    __slots__ = ("_parsed",)
+    __slots__ = ("_done", "_owners", "_parsed")
 
-    _parsed: ExecutionFrame | None
+    def __init__(self, n: int, t_us: int, data: bytes, done: exchange_core.Applied) -> None:
+        self.n, self.t_us, self.data = n, t_us, data
+        self.changes = [_change_of(row, t_us) for row in done.changes]
+        (self.traded,) = done.traded
+        (self._owners,) = exchange_core.accounts_of(done)
+        self._done = done
+        self._parsed: ExecutionFrame | None = None
 
     @property
-    def frame(self) -> ExecutionFrame:
+    def frame(self) -> ExecutionFrame:  # type: ignore[override]
         """The frame, parsed by the protobuf library."""
         if self._parsed is None:
             self._parsed = ExecutionFrame.FromString(self.data)
         return self._parsed
 
-    @frame.setter
-    def frame(self, frame: ExecutionFrame) -> None:
-        self._parsed = frame
+    @property
+    def owners(self) -> Collection[int]:
+        """The accounts that have events in the frame."""
+        return self._owners
+
+    @property
+    def accounts(self) -> dict[int, list[int]]:  # type: ignore[override]
+        """By account, the 1-based places of its events in the frame."""
+        (places,) = self._done.places
+        return places
 
 
 class CoreShardFold(ShardFold):
@@ -283,16 +296,7 @@ class CoreShardFold(ShardFold):
             reason, n, detail = done.stop
             raise FoldError(FoldReason(reason), self.shard, n, detail)
         self._take_cursor()
-        (places,), (traded,) = done.places, done.traded
-        return CoreApplied(
-            self.n,
-            self.t_us,
-            data,
-            None,  # type: ignore[arg-type]
-            places,
-            [_change_of(row, self.t_us) for row in done.changes],
-            traded,
-        )
+        return CoreApplied(self.n, self.t_us, data, done)
 
     def take_in_the_past(self, frame: ExecutionFrame, data: bytes) -> None:
         """Put onto tapes and into transit what a frame before the checkpoint says."""

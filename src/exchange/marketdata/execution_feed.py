@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from clob.v1.door_reason_pb2 import DoorReason
+from exchange.marketdata.cuts import DEFAULT_CUT, Cut
 from exchange.marketdata.fold import Applied
 from exchange.marketdata.outbox import Outbox, unavailable
-from exchange.marketdata.private import heartbeat, messages_of, places_of
+from exchange.marketdata.private import heartbeat
 from exchange.marketdata.reader import Reader, Source
 from exchange.serving.errors import Refusal, invalid, refused
 
@@ -52,8 +53,9 @@ class ExecutionFeed:
         heartbeat_s: how often a stream has a message of every shard.
     """
 
-    def __init__(self, reader: Reader, heartbeat_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, reader: Reader, heartbeat_s: float = HEARTBEAT_S, cut: Cut = DEFAULT_CUT) -> None:
         self._reader = reader
+        self._cut = cut
         self.heartbeat_s = heartbeat_s
         self._subscribers: set[_Subscriber] = set()
         self._live: dict[int, dict[int, set[_Subscriber]]] = {}
@@ -175,10 +177,9 @@ class ExecutionFeed:
                 break
             n = record.n + 1
             if subscriber.account in record.accounts:
-                frame = source.history.parsed(record)
-                places = places_of(frame, subscriber.account, event)
-                if places:
-                    subscriber.outbox.put(*messages_of(shard, frame, subscriber.account, places))
+                (messages,) = self._cut(shard, record.data, (subscriber.account,), event)
+                if messages:
+                    subscriber.outbox.put(*messages)
             event = 0
         subscriber.behind[shard] = (n, event)
         if n > source.n:
@@ -202,13 +203,13 @@ class ExecutionFeed:
         live = self._live.get(source.shard)
         if not live:
             return
-        accounts = applied.accounts
+        owners = applied.owners
         # The smaller side is walked: a frame names few accounts, and a quiet venue has few subscribers.
-        concerned = (
-            [a for a in accounts if a in live] if len(accounts) < len(live) else [a for a in live if a in accounts]
-        )
-        for account in concerned:
-            messages = list(messages_of(source.shard, applied.frame, account, accounts[account]))
+        fewer, more = (owners, live) if len(owners) < len(live) else (live, owners)
+        concerned = list(filter(more.__contains__, fewer))
+        if not concerned:
+            return
+        for account, messages in zip(concerned, self._cut(source.shard, applied.data, concerned, 0), strict=True):
             for subscriber in live[account]:
                 subscriber.outbox.put(*messages)
 

@@ -9,7 +9,7 @@ was accepted, or replaced with its priority lost, is the taker until the next co
 open of it stand in the book. So a book is seen between commands and never in the middle of one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -76,6 +76,11 @@ class Applied:
     accounts: dict[int, list[int]] = field(default_factory=dict)
     changes: list[BookChange] = field(default_factory=list)
     traded: set[int] = field(default_factory=set)
+
+    @property
+    def owners(self) -> Collection[int]:
+        """The accounts that have events in the frame; nothing that changes any more."""
+        return frozenset(self.accounts)
 
 
 class Fold(Chain):

@@ -1,7 +1,7 @@
 """The history of a shard: its last execution frames, as many as memory is given for, and whose events they have."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -20,7 +20,7 @@ class FrameRecord(NamedTuple):
     n: int
     t_us: int
     data: bytes
-    accounts: frozenset[int]
+    accounts: Collection[int]
 
     @property
     def size_bytes(self) -> int:

@@ -1,6 +1,6 @@
 """What an account may see of a frame: its own events, with the other side of its trades left out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from clob.v1.account_service_pb2 import StreamExecutionsResponse
@@ -16,6 +16,23 @@ ACCOUNT_EVENTS: Final = frozenset(
     and {"account", "account_seq"} <= {inner.name for inner in field.message_type.fields}
 )
 """Events that are numbered for an account; trades, which are for two, come on top."""
+
+
+def private_messages(shard: int, data: bytes, accounts: Sequence[int], after_place: int = 0) -> list[list[bytes]]:
+    """Return encoded StreamExecutionsResponses of a frame for each of some accounts, in their order.
+
+    Args:
+        shard: number of the frame's shard.
+        data: encoded execution frame.
+        accounts: each once. One without events has no message.
+        after_place: events up to this place, 1-based, are left out.
+    """
+    frame = ExecutionFrame.FromString(data)
+    places = (places_of(frame, account, after_place) for account in accounts)
+    return [
+        list(messages_of(shard, frame, account, found)) if found else []
+        for account, found in zip(accounts, places, strict=True)
+    ]
 
 
 def places_of(frame: ExecutionFrame, account: int, after_place: int = 0) -> list[int]:

@@ -350,7 +350,7 @@ class Reader:
         except FoldError as error:
             self._lose(source, str(error))
             return False
-        history.append(FrameRecord(applied.n, applied.t_us, data, frozenset(applied.accounts)))
+        history.append(FrameRecord(applied.n, applied.t_us, data, applied.owners))
         for listener in self.listeners:
             listener.on_applied(source, applied)
         if isinstance(fold, TreasuryFold) and len(fold.shards) + 1 != len(self.sources):

@@ -20,13 +20,14 @@ import struct
 import zlib
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from exchange.bus.entries import ExecutionsEntry, OrdersEntry, read_stamp, write_stamp
-from exchange.settlement.frames import Named, names_in
+from exchange.settlement.names import NAME_BYTES, ROW, NameIndex, Naming
+from exchange.settlement.namings import DEFAULT_NAMING
 
 _SEGMENT_MAGIC: Final = b"clob.v1.segment\0"
 _INDEX_MAGIC: Final = b"clob.v1.index\0\0\0"
@@ -34,10 +35,10 @@ _SEGMENT_HEAD: Final = struct.Struct(">16sHQ")
 _INDEX_HEAD: Final = struct.Struct(">16sHQQQQQ")
 _RECORD: Final = struct.Struct(">QQIIIIII")
 _CRC: Final = struct.Struct(">I")
-_NAME: Final = struct.Struct(">16sQQI")
-_NAME_KEY_BYTES: Final = 24
 _OFFSET: Final = struct.Struct(">Q")
 _OPEN_INDEXES_MAX: Final = 64
+_NAMED_AT_ONCE: Final = 64
+"""Entries whose batches are named together when a segment is loaded."""
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """A segment is closed when it has so many bytes, ..."""
@@ -83,7 +84,7 @@ class _Segment:
         """Return the index file, mapped, after comparing its checksum."""
         with self.index_path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        wanted = self._names_at + self.names * _NAME.size
+        wanted = self._names_at + self.names * ROW.size
         if len(mapped) != wanted + _CRC.size or zlib.crc32(mapped[:wanted]) != _CRC.unpack(mapped[wanted:])[0]:
             raise ArchiveError(f"ARCHIVE: {self.index_path} is damaged; delete it, it is made again at the next start")
         return mapped
@@ -98,17 +99,17 @@ class _Segment:
         low, high = 0, self.names
         while low < high:
             middle = (low + high) // 2
-            start = self._names_at + middle * _NAME.size
-            if index[start : start + _NAME_KEY_BYTES] < key:
+            start = self._names_at + middle * ROW.size
+            if index[start : start + NAME_BYTES] < key:
                 low = middle + 1
             else:
                 high = middle
         found = []
         for row in range(low, self.names):
-            start = self._names_at + row * _NAME.size
-            if index[start : start + _NAME_KEY_BYTES] != key:
+            start = self._names_at + row * ROW.size
+            if index[start : start + NAME_BYTES] != key:
                 break
-            _, _, n, batch = _NAME.unpack_from(index, start)
+            _, _, n, batch = ROW.unpack_from(index, start)
             found.append(Place(n, batch))
         return found
 
@@ -122,10 +123,9 @@ class _Open:
     """
 
     first_n: int
+    names: NameIndex
     path: Path | None = None
     offsets: list[int] = field(default_factory=list)
-    names: dict[bytes, Place | list[Place]] = field(default_factory=dict)
-    name_count: int = 0
     size: int = 0
     first_us: int = 0
     last_us: int = 0
@@ -154,6 +154,7 @@ class Archive:
         is_durable: bool,
         segment_bytes: int = SEGMENT_BYTES,
         segment_names: int = SEGMENT_NAMES,
+        naming: Naming = DEFAULT_NAMING,
     ) -> None:
         """Open the archive, or begin one; cut off what a crash has torn at its end.
 
@@ -163,6 +164,7 @@ class Archive:
             is_durable: what was appended survives the host.
             segment_bytes: a segment is closed when it has so many bytes, ...
             segment_names: ... or so many batches.
+            naming: how batches are named and found.
 
         Raises:
             ArchiveError: segments are missing or damaged elsewhere than at the end.
@@ -175,7 +177,8 @@ class Archive:
         self._closed: tuple[_Segment, ...] = ()
         self._indexes: OrderedDict[Path, mmap.mmap] = OrderedDict()
         self._file: BinaryIO | None = None
-        self._open = _Open(1)
+        self._naming = naming
+        self._open = self._opened(1)
         self._open_existing()
 
     @property
@@ -209,12 +212,12 @@ class Archive:
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def append(self, entries: Sequence[Archived], names: Iterable[Named]) -> None:
+    def append(self, entries: Sequence[Archived], rows: bytes) -> None:
         """Append the next entries; they are there, as durable as was promised, when it returns.
 
         Args:
             entries: dense, the first after `last_n`, or anywhere where the archive has nothing.
-            names: batches in them.
+            rows: of the batches in them, as `exchange.settlement.names` has them.
 
         Raises:
             ArchiveError: the first is not the next one.
@@ -224,7 +227,7 @@ class Archive:
             return
         first = entries[0].orders.n
         if self.last_n < self.first_n and not self._closed:
-            self._open = _Open(first)
+            self._open = self._opened(first)
         if first != self.last_n + 1:
             raise ArchiveError(
                 f"ARCHIVE_GAP: shard {self.shard}: entry {first} comes after {self.last_n}; keep the files"
@@ -247,11 +250,10 @@ class Archive:
         opened.size = size
         opened.first_us = opened.first_us or entries[0].orders.t_us
         opened.last_us = entries[-1].orders.t_us
-        for named in names:
-            _add_name(opened, named)
+        opened.names.add(rows)
         # Only now may readers know of them: what is not flushed yet looks like damage.
         opened.offsets.extend(offsets)
-        if opened.size >= self._segment_bytes or opened.name_count >= self._segment_names:
+        if opened.size >= self._segment_bytes or len(opened.names) >= self._segment_names:
             self._close_segment()
 
     def drop_before(self, t_us: int, keep_n: int) -> None:
@@ -280,16 +282,13 @@ class Archive:
         assert opened.path is not None
         self._file.close()
         self._file = None
-        rows = sorted(
-            (key, place)
-            for key, places in opened.names.items()
-            for place in (places if isinstance(places, list) else (places,))
-        )
+        rows = opened.names.sorted_rows()
+        names = len(rows) // ROW.size
         head = _INDEX_HEAD.pack(
-            _INDEX_MAGIC, self.shard, opened.first_n, len(opened.offsets), len(rows), opened.first_us, opened.last_us
+            _INDEX_MAGIC, self.shard, opened.first_n, len(opened.offsets), names, opened.first_us, opened.last_us
         )
         offsets = struct.pack(f">{len(opened.offsets)}Q", *opened.offsets)
-        body = head + offsets + b"".join(key + _NAME.pack(b"", 0, *place)[_NAME_KEY_BYTES:] for key, place in rows)
+        body = head + offsets + rows
         path = opened.path.with_suffix(".index")
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
@@ -301,7 +300,7 @@ class Archive:
         if self._is_durable:
             _fsync_folder(self.folder)
         self._closed = (*self._closed, _Segment(opened.path, self.shard))
-        self._open = _Open(opened.last_n + 1)
+        self._open = self._opened(opened.last_n + 1)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -360,8 +359,7 @@ class Archive:
         stop = bisect_right(closed, to_us, key=lambda segment: segment.first_us)
         for segment in closed[start:stop]:
             found += segment.places(self._index(segment), key)
-        known = opened.names.get(key, [])
-        return found + (known if isinstance(known, list) else [known])
+        return found + list(map(Place._make, opened.names.places(key)))
 
     def _index(self, segment: _Segment) -> mmap.mmap:
         index = self._indexes.get(segment.index_path)
@@ -373,6 +371,9 @@ class Archive:
         return index
 
     # --- opening ----------------------------------------------------------------------------------------------------
+
+    def _opened(self, first_n: int) -> _Open:
+        return _Open(first_n, self._naming.new_index())
 
     def _open_existing(self) -> None:
         for leftover in self.folder.glob("*.tmp"):
@@ -393,7 +394,7 @@ class Archive:
                     f"{self._closed[-1].last_n}: a segment is missing; put it back, or move the older ones away"
                 )
             self._closed = (*self._closed, segment)
-            self._open = _Open(segment.last_n + 1)
+            self._open = self._opened(segment.last_n + 1)
 
     def _read_open(self, path: Path, may_be_torn: bool) -> None:
         """Load a segment that has no index: the open one, or one whose index was lost."""
@@ -411,14 +412,19 @@ class Archive:
                     f"ARCHIVE_GAP: {path} begins at {first_n}, the one before it ends at {self._closed[-1].last_n}: a "
                     "segment is missing; put it back, or move the older ones away"
                 )
-            opened = self._open = _Open(first_n, path, size=_SEGMENT_HEAD.size)
+            opened = self._open = self._opened(first_n)
+            opened.path, opened.size = path, _SEGMENT_HEAD.size
+            unnamed: list[Archived] = []
             while (found := _read_record(file)) is not None and found.orders.n == opened.last_n + 1:
                 opened.offsets.append(opened.size)
                 opened.size = file.tell()
                 opened.first_us = opened.first_us or found.orders.t_us
                 opened.last_us = found.orders.t_us
-                for named in names_in(found.orders, found.executions):
-                    _add_name(opened, named)
+                unnamed.append(found)
+                if len(unnamed) == _NAMED_AT_ONCE:
+                    opened.names.add(rows_of(unnamed, self._naming))
+                    unnamed.clear()
+            opened.names.add(rows_of(unnamed, self._naming))
             if opened.size < path.stat().st_size:
                 if not may_be_torn:
                     raise ArchiveError(f"ARCHIVE: {path} is damaged after byte {opened.size}; restore it from a copy")
@@ -426,16 +432,10 @@ class Archive:
         self._file = path.open("ab")
 
 
-def _add_name(opened: _Open, named: Named) -> None:
-    key, place = named.key_id + _OFFSET.pack(named.nonce), Place(named.n, named.batch)
-    known = opened.names.get(key)
-    if known is None:
-        opened.names[key] = place
-    elif isinstance(known, list):
-        known.append(place)
-    else:
-        opened.names[key] = [known, place]
-    opened.name_count += 1
+def rows_of(entries: Sequence[Archived], naming: Naming = DEFAULT_NAMING) -> bytes:
+    """Return the rows of the batches in entries, in their order."""
+    order_frames = [entry.orders.order_frame for entry in entries]
+    return naming.name_batches(order_frames, [entry.executions.frame for entry in entries]).rows
 
 
 def _encode(entry: Archived) -> bytes:

@@ -13,7 +13,7 @@ import exchange_core
 from exchange.domain.frames import ExecutionFrame
 from exchange.domain.operations import Transfer
 from exchange.engine.port import RawEntry
-from exchange.settlement.frames import BatchVerdict, ReadFrame
+from exchange.settlement.frames import ReadFrame
 from exchange.settlement.ledger import (
     KINDS,
     Draft,
@@ -36,7 +36,6 @@ T = TypeVar("T")
 # As their classes' own _make, which is a call of Python for each row.
 _market_units = partial(tuple.__new__, MarketUnits)
 _link_answer = partial(tuple.__new__, LinkAnswer)
-_verdict = partial(tuple.__new__, BatchVerdict)
 
 
 @dataclass(slots=True)
@@ -177,9 +176,7 @@ def _link_of(row: tuple[int, int, int, int, list[tuple[int, int, int]]]) -> Sent
 
 
 def _frames_of(columns: exchange_core.LedgerDraft) -> list[ReadFrame]:
-    verdicts = list(map(_verdict, zip(*columns.verdicts, strict=True)))
-    found, start = [], 0
-    for n, t_us, events, changes_markets, end in zip(*columns.frames, strict=True):
-        found.append(ReadFrame(n, t_us, [], verdicts[start:end], changes_markets, events))
-        start = end
-    return found
+    return [
+        ReadFrame(n, t_us, [], [], changes_markets, events)
+        for n, t_us, events, changes_markets, _ in zip(*columns.frames, strict=True)
+    ]

@@ -3,11 +3,9 @@
 Only for frames whose bytes re-execution has proven, or that come from the archive, which holds no others.
 """
 
-from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from clob.v1 import batch_pb2, frame_pb2
-from exchange.bus.entries import ExecutionsEntry, OrdersEntry
+from clob.v1 import frame_pb2
 
 MOVING: Final = frozenset(
     {
@@ -27,15 +25,6 @@ MARKETS: Final = frozenset({"market_defined", "market_state_changed"})
 """Members of Event after which the markets of a shard are others."""
 
 
-class Named(NamedTuple):
-    """A batch by which it can be found: key and nonce, and its place in the log."""
-
-    key_id: bytes
-    nonce: int
-    n: int
-    batch: int
-
-
 class BatchVerdict(NamedTuple):
     """What a frame says of a batch: its 1-based place, and why it was refused; 0: it was executed."""
 
@@ -48,8 +37,8 @@ class ReadFrame(NamedTuple):
 
     Attributes:
         n, t_us: position and time.
-        moving: events that the ledger reads, with their names; empty where another than the Python ledger read them.
-        verdicts: of batches; repetitions are left out.
+        moving: events that the ledger reads, with their names.
+        verdicts: of batches; repetitions are left out. Both are empty where another than the Python ledger read them.
         changes_markets: the markets of the shard are others after it.
         events: how many it has.
     """
@@ -79,28 +68,6 @@ def read_frame(data: bytes) -> ReadFrame:
         if name in MARKETS:
             changes_markets = True
     return ReadFrame(frame.n, frame.t_us, moving, verdicts, changes_markets, len(frame.events))
-
-
-def name_batches(
-    order_frame: frame_pb2.OrderFrame, n: int, verdicts: Sequence[BatchVerdict]
-) -> Iterator[tuple[Named, batch_pb2.SignedBatch, batch_pb2.Batch]]:
-    """Yield the batches of an entry that were executed, or refused for another reason than being malformed."""
-    batches = order_frame.batches
-    for place, reason in verdicts:
-        signed = batches[place - 1]
-        if reason == MALFORMED:
-            continue
-        batch = batch_pb2.Batch.FromString(signed.payload)
-        yield Named(signed.key_id, batch.nonce, n, place), signed, batch
-
-
-def names_in(orders: OrdersEntry, executions: ExecutionsEntry) -> list[Named]:
-    """Return the batches of an entry by which they can be found."""
-    verdicts = read_frame(executions.frame).verdicts
-    if not verdicts:
-        return []
-    order_frame = frame_pb2.OrderFrame.FromString(orders.order_frame)
-    return [named for named, _, _ in name_batches(order_frame, orders.n, verdicts)]
 
 
 MALFORMED: Final = 1

@@ -29,12 +29,12 @@ from exchange.engine.port import EngineFactory, LogEngine
 from exchange.engine.reference import ControlFactory
 from exchange.execution.checkpoints import CheckpointStore
 from exchange.execution.loop import EngineMaker
-from exchange.settlement.archive import Archive, Archived, ArchiveError
+from exchange.settlement.archive import Archive, Archived, ArchiveError, rows_of
 from exchange.settlement.checkpointing import Checkpointing, CheckpointPolicy
 from exchange.settlement.database import Database, LinkRow
-from exchange.settlement.frames import names_in
 from exchange.settlement.ledger import Ledger, LinkAnswer, SentLink
 from exchange.settlement.ledgers import ledger_with
+from exchange.settlement.namings import naming_with
 from exchange.settlement.shard import (
     Mark,
     Prepared,
@@ -68,7 +68,8 @@ class SettlerSettings:
 
     Attributes:
         verify_one_in: one batch in so many has its signature verified again; 0: none.
-        interval_s: rounds that had work begin at least so far apart, so that transactions carry many frames.
+        interval_s: rounds that had work begin at least so far apart, so that transactions carry many frames; where more
+            waits already they follow each other at once.
         tail_entries: entries behind the settled position that stay on the bus for readers.
         archive_retention_s: how long the archive of a trading shard keeps entries; 0: for ever.
         checkpoints: when checkpoints are written.
@@ -169,10 +170,12 @@ class Settler(threading.Thread):
         self._settings = settings
         self._on_round = on_round
         self._is_durable = environment.durability is Durability.FSYNC
+        self._naming = naming_with(factory.name)
         self._stopping = threading.Event()
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._shards: dict[int, _Shard] = {}
         self._sampler = Sampler(settings.verify_one_in)
+        self._read_was_full = False
         self._last_look_s = 0.0
         self._last_drop_s = 0.0
 
@@ -247,10 +250,14 @@ class Settler(threading.Thread):
                 self._stopping.wait(RETRY_S)
                 continue
             self._answer_calls()
-            if moved:
+            if moved and not self._is_behind():
                 left_s = began_s + self._settings.interval_s - time.monotonic()
                 if left_s > 0:
                     self._stopping.wait(left_s)
+
+    def _is_behind(self) -> bool:
+        """Whether there is more to settle already: then it is not waited for."""
+        return self._read_was_full or any(one.waiting for one in self._shards.values() if one.runs)
 
     def _finish(self) -> None:
         """Settle what is executed by now, then leave a checkpoint of every shard."""
@@ -363,7 +370,8 @@ class Settler(threading.Thread):
                 detail = "the archive has another entry there than the bus; keep both, and look which one was replaced"
                 raise SettlementStop(StopReason.HISTORY_DIFFERS, one.number, entry.orders.n, detail)
         fresh = [entry for entry in prepared.entries if entry.orders.n > have_n]
-        archive.append(fresh, [named for named in prepared.names if named.n > have_n])
+        is_all = len(fresh) == len(prepared.entries)
+        archive.append(fresh, prepared.names.rows if is_all else rows_of(fresh, self._naming))
 
     def _commit(self, done: list[tuple[_Shard, Prepared]]) -> None:
         """Write a round into the database, adopt it, and say so."""
@@ -410,7 +418,9 @@ class Settler(threading.Thread):
                 self._stopping.wait(block_ms / 1000)
             return
         positions = {tag: one.settlement.ledger.n for tag, one in wanted.items() if one.settlement is not None}
-        for tag, executions in self._bus.read_executions(positions, READ_FRAMES, block_ms).items():
+        read = self._bus.read_executions(positions, READ_FRAMES, block_ms)
+        self._read_was_full = any(len(executions) == READ_FRAMES for executions in read.values())
+        for tag, executions in read.items():
             one, wanted_n = wanted[tag], positions[tag] + 1
             first_n, last_n = executions[0].n, executions[-1].n
             if first_n != wanted_n:
@@ -485,11 +495,11 @@ class Settler(threading.Thread):
         genesis = self._environment.genesis(number)
         rows = self._database.rows(number)
         ledger = ledger_with(self._factory.name)(genesis, rows)
-        one.archive = Archive(self._archive_folder, number, is_durable=self._is_durable)
+        one.archive = Archive(self._archive_folder, number, is_durable=self._is_durable, naming=self._naming)
         if one.archive.last_n >= one.archive.first_n and one.archive.last_n < ledger.n:
             self._fill_archive(one, ledger.n)
         engine, checkpoint_n = self._engine_at(one, ledger)
-        settlement = ShardSettlement(one.tag, engine, ledger, self._keys, self._sampler)
+        settlement = ShardSettlement(one.tag, engine, ledger, self._keys, self._sampler, self._naming)
         one.settlement = settlement
         one.checkpointing = Checkpointing(
             self._store,
@@ -576,7 +586,7 @@ class Settler(threading.Thread):
         archive = one.archive
         assert archive is not None
         for entry in self._logged(one, archive.last_n + 1, last_n):
-            archive.append([entry], names_in(entry.orders, entry.executions))
+            archive.append([entry], rows_of([entry], self._naming))
         if archive.last_n < last_n:
             detail = (
                 f"the archive ends at {archive.last_n}, the database is at {last_n}, and the bus does not have what is "

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from google.protobuf.message import DecodeError
-
-from clob.v1 import frame_pb2, market_pb2
-from exchange.bus.keys import BusKey, check_mac, frame_origin
+from clob.v1 import market_pb2
+from exchange.bus.keys import BusKey, check_mac, frame_control_n, frame_origin
 from exchange.domain.markets import Market
 from exchange.domain.stops import EngineStop
 from exchange.domain.units import CONTROL_SHARD
 from exchange.engine.port import LogEngine, RawEntry
 from exchange.settlement.archive import Archived
-from exchange.settlement.frames import Named, ReadFrame, name_batches
+from exchange.settlement.frames import ReadFrame
 from exchange.settlement.ledger import Draft, Ledger, LedgerError, SentLink
+from exchange.settlement.names import BatchNames, Naming
+from exchange.settlement.namings import DEFAULT_NAMING
 from exchange.settlement.signatures import Sample, Sampler
 from exchange.wire.errors import UnknownFormatError
 
@@ -94,7 +94,7 @@ class Prepared:
     """
 
     entries: list[Archived]
-    names: list[Named]
+    names: BatchNames
     draft: Draft
     frames: list[ReadFrame]
     samples: list[Sample] = field(default_factory=list)
@@ -115,7 +115,13 @@ class ShardSettlement:
     """
 
     def __init__(
-        self, tag: str, engine: LogEngine, ledger: Ledger, keys: Mapping[str, BusKey], sampler: Sampler
+        self,
+        tag: str,
+        engine: LogEngine,
+        ledger: Ledger,
+        keys: Mapping[str, BusKey],
+        sampler: Sampler,
+        naming: Naming = DEFAULT_NAMING,
     ) -> None:
         assert engine.shard == ledger.shard
         assert (engine.position, engine.chain_hash) == (ledger.n, ledger.chain_hash)
@@ -130,6 +136,7 @@ class ShardSettlement:
         self.settled_commands = 0
         self._keys = keys
         self._sampler = sampler
+        self._naming = naming
 
     def prepare(self, entries: Sequence[Archived], commands_before: int = 0) -> Prepared:
         """Audit the next entries and return what they change; the engine is then at their end.
@@ -151,12 +158,9 @@ class ShardSettlement:
         except LedgerError as error:
             found = next(entry for entry in entries if entry.orders.n == error.n)
             raise stop_at(StopReason.LEDGER, self.shard, found, f"{error.reason}: {error.detail}") from error
-        prepared = Prepared(list(entries), [], draft, frames)
-        for entry, frame in zip(entries, frames, strict=True):
-            if frame.verdicts:
-                self._name(prepared, entry, frame)
-        prepared.commands = entries[-1].orders.commands_total - commands_before
-        return prepared
+        names = self._naming.name_batches([entry.orders.order_frame for entry in entries], proven)
+        commands = entries[-1].orders.commands_total - commands_before
+        return Prepared(list(entries), names, draft, frames, self._samples(names), commands)
 
     def adopt(self, prepared: Prepared) -> None:
         """Make it so: the database has it."""
@@ -196,31 +200,11 @@ class ShardSettlement:
             )
             raise stop_at(StopReason.SEAL_REFUSED, self.shard, entry, detail)
 
-    def _name(self, prepared: Prepared, entry: Archived, frame: ReadFrame) -> None:
-        """Note the batches of an entry by name, and choose samples among those that were executed."""
-        n = frame.n
-        order_frame = frame_pb2.OrderFrame.FromString(entry.orders.order_frame)
-        names = prepared.names
+    def _samples(self, names: BatchNames) -> list[Sample]:
+        """Choose samples among the batches that were executed."""
         # The engine of shard 0 has the keys: re-executing it has verified every signature already.
-        chosen = self._sampler.chosen(len(frame.verdicts)) if self.shard != CONTROL_SHARD else []
-        if not chosen:
-            names += [named for named, _, _ in name_batches(order_frame, n, frame.verdicts)]
-            return
-        wanted = {frame.verdicts[place].place for place in chosen if not frame.verdicts[place].reason}
-        for named, signed, batch in name_batches(order_frame, n, frame.verdicts):
-            names.append(named)
-            if named.batch in wanted:
-                prepared.samples.append(
-                    Sample(
-                        n,
-                        named.batch,
-                        order_frame.control_n,
-                        signed.key_id,
-                        batch.account,
-                        signed.payload,
-                        signed.signature,
-                    )
-                )
+        chosen = self._sampler.chosen(len(names)) if self.shard != CONTROL_SHARD else []
+        return list(map(Sample._make, names.executed(chosen))) if chosen else []
 
 
 def repeat(engine: LogEngine, entries: Sequence[Archived]) -> None:
@@ -251,8 +235,8 @@ def control_n_max(entries: Sequence[Archived]) -> int:
     highest = 0
     for entry in entries:
         # What is no frame names nothing: auditing it says what is wrong with it.
-        with contextlib.suppress(DecodeError):
-            highest = max(highest, frame_pb2.OrderFrame.FromString(entry.orders.order_frame).control_n)
+        with contextlib.suppress(ValueError):
+            highest = max(highest, frame_control_n(entry.orders.order_frame))
     return highest
 
 

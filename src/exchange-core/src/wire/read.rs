@@ -34,6 +34,13 @@ impl<'a> Reader<'a> {
         self.at += 1;
     }
 
+    /// Return what of the input has not been read.
+    #[inline]
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.data.get(self.at..).unwrap_or_default()
+    }
+
     /// Return whether the message has been read to its end and no further.
     #[inline]
     #[must_use]

@@ -1,0 +1,483 @@
+"""Submissions on the core: no statement here runs once per batch, unless something is the matter with it.
+
+The core reads, verifies, judges and gathers the batches of a message, and cuts what became of them out of execution
+frames. What it cannot say in bytes alone is said here: why a batch was refused, what a repetition came to the first
+time, and everything that has to be waited for. `submissions` does all of it in Python.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+from exchange_core import FrameFormError, IngressDesk, KeyRates, SubmitMessage, Verifier
+
+from clob.v1 import event_pb2, order_service_pb2, outcome_pb2
+from exchange.bus.errors import BusRefusal, BusUnavailable
+from exchange.control.view import ControlView
+from exchange.domain.limits import REQUEST_COMMANDS_MAX
+from exchange.domain.rejects import RejectReason
+from exchange.engine.reading import BatchHead
+from exchange.ingress import door as doors
+from exchange.ingress import outcomes
+from exchange.ingress.desk import (
+    ATTEMPTS_MAX,
+    DRAINING,
+    LOST,
+    MESSAGE_SIZE,
+    WAIT_MS,
+    Desk,
+    failure_of,
+    overloaded,
+    parsed,
+    reason_of,
+    valid_until_ms,
+)
+from exchange.ingress.door import ReadBatch, Refusal, as_error, executable_until_ms, read_batch
+from exchange.ingress.keys import catch_up
+from exchange.ingress.messages import Chunk, Executed, Refused, Sequenced
+from exchange.ingress.outcomes import FrameError, ScannedFrame
+
+_log = logging.getLogger(__name__)
+
+SLICE: Final = 128
+"""Batches that are judged before others get their turn; 2.5 ms at most."""
+REFUSED_SLICE: Final = 128
+_Refused = tuple[int, str, float, int, int]
+"""Index of a batch that is not let in, why, seconds to wait, and two numbers that its sentence names."""
+_STAGES: Final = ("shard", "n", "framed_us", "sequenced_us", "taken_us", "executed_us", "durable_us", "answered_us")
+
+
+class CoreSubmission:
+    """One message, whose batches the core keeps.
+
+    Attributes:
+        message: what came, and what is known of each batch.
+        done: set when nothing is awaited any more.
+        refusals: door refusals, one per refused batch.
+        received_us, verified_us: clock of the ingress.
+    """
+
+    __slots__ = ("done", "message", "received_us", "refusals", "timer", "verified_us")
+
+    def __init__(self, message: SubmitMessage, received_us: int) -> None:
+        self.message = message
+        self.received_us = received_us
+        self.verified_us = 0
+        self.refusals: list[Refusal] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def read(self, index: int) -> ReadBatch:
+        """Return a batch whose bytes are in order."""
+        head = self.message.head(index)
+        assert head is not None
+        return ReadBatch(*self.message.fields(index), BatchHead(*head))
+
+
+class CoreSubmissions(Desk):
+    """A desk whose batches the core keeps.
+
+    The door's verifier and the buckets of its keys are the core's, too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        door = self.door
+        assert isinstance(door.verifier, Verifier)
+        assert isinstance(door.key_rates, KeyRates)
+        self._core = IngressDesk(door.signed_prefix, door.verifier, door.key_rates, self._commands_max)
+        self._flush_is_due = False
+        self._waiting: dict[int, CoreSubmission] = {}
+        self._last_number = 0
+        self._view: ControlView | None = None
+        self._keys_known = self._accounts_known = self._shards_known = 0
+        self._validity: dict[int, int] | None = None
+
+    @property
+    def commands_under_way(self) -> int:
+        """Commands that were handed on and are not answered."""
+        return self._core.commands
+
+    # --- messages ---------------------------------------------------------------------------------------------------
+
+    async def submit(self, request: bytes, address: str) -> bytes:
+        """Return the SubmitResponse to a SubmitRequest."""
+        message = SubmitMessage.read(request) or _canonical(parsed(order_service_pb2.SubmitRequest, request))
+        failure = self.check(message.environment, message.wait, message.wait_ms_max, message.batches, len(request))
+        if failure is not None:
+            raise failure
+        return await self.answer(await self.let_in(message, address), fails=True)
+
+    async def take(self, request: bytes, address: str) -> tuple[int, CoreSubmission]:
+        """Let in a SubmitStreamRequest; what Submit would fail with is an outcome of every batch."""
+        read = SubmitMessage.read_streamed(request)
+        if read is None:
+            streamed = parsed(order_service_pb2.SubmitStreamRequest, request)
+            read = streamed.tag, _canonical(streamed.submit)
+        tag, message = read
+        failure = self.check(message.environment, message.wait, message.wait_ms_max, message.batches, len(request))
+        refusal = Refusal(reason_of(failure), str(failure)) if failure is not None else None
+        return tag, await self.let_in(message, address, refusal)
+
+    async def let_in(self, message: SubmitMessage, address: str, failure: Refusal | None = None) -> CoreSubmission:
+        """Read, judge and hand on the batches of a message; returns when that is done for all of them.
+
+        Args:
+            message: that came.
+            address: of its sender, which pays for it in any case.
+            failure: what is wrong with the message as a whole; None: nothing is.
+        """
+        self.counts.messages += 1
+        submission = CoreSubmission(message, time.time_ns() // 1000)
+        self._last_number += 1
+        message.number = self._last_number
+        self._waiting[self._last_number] = submission
+        refusal = self.door.admit_address(address, 1 + message.batches, time.monotonic()) or failure
+        if refusal is None and self.is_draining:
+            refusal = DRAINING
+        if refusal is None:
+            commands = message.read_batches()
+            self.counts.batches_read += message.batches
+            if commands > REQUEST_COMMANDS_MAX:
+                refusal = MESSAGE_SIZE
+        if refusal is not None:
+            await self._refuse_all(submission, refusal)
+            return submission
+        await self._admit_all(submission, address)
+        submission.verified_us = time.time_ns() // 1000
+        if message.is_open:
+            wait_s = (message.wait_ms_max or WAIT_MS) / 1000
+            submission.timer = asyncio.get_running_loop().call_later(wait_s, self._give_up, submission)
+        return submission
+
+    async def answer(self, submission: CoreSubmission, fails: bool) -> bytes:
+        """Return the SubmitResponse when all is known that is waited for."""
+        self._open += 1
+        try:
+            await submission.done
+        finally:
+            self._open -= 1
+        if fails and (failure := failure_of(submission.refusals, submission.message.batches)) is not None:
+            raise as_error(failure)
+        encoded, rejected, short, stages = submission.message.answer()
+        return outcomes.submit_response(
+            encoded,
+            self._durability,
+            rejected,
+            await self.elsewhere(short) if short else (),
+            [
+                order_service_pb2.EntryStages(
+                    received_us=submission.received_us,
+                    verified_us=submission.verified_us,
+                    **dict(zip(_STAGES, stage, strict=True)),
+                )
+                for stage in stages
+            ],
+        )
+
+    async def _refuse_all(self, submission: CoreSubmission, refusal: Refusal) -> None:
+        """Refuse every batch of a message, none of them decoded; a message without batches has an empty answer."""
+        message = submission.message
+        for index in range(message.batches):
+            if index and not index % REFUSED_SLICE:
+                await asyncio.sleep(0)
+            submission.refusals.append(refusal)
+            outcome = outcome_pb2.BatchOutcome.FromString(outcomes.refused_at_door(refusal, None))
+            until_ms = valid_until_ms(message.fields(index)[1])
+            outcome.executable_until_ms = executable_until_ms(until_ms, refusal.is_final)
+            self._settle(submission, index, outcome.SerializeToString())
+        if not message.batches:
+            self._close(message.number)
+
+    async def _admit_all(self, submission: CoreSubmission, address: str) -> None:
+        """Judge batches in order and hand on those that are let in."""
+        message = submission.message
+        place, end, stops = 0, SLICE, True
+        while place < message.batches:
+            if place == end:
+                await asyncio.sleep(0)
+                end += SLICE
+            start = place
+            place, refused = self._admit(message, start, min(end, message.batches), stops)
+            self.counts.batches_let_in += place - start - len(refused)
+            self._hand_over()
+            if not refused:
+                continue
+            rows = [(row[0], self._refusal(submission, row)) for row in refused]
+            if stops and rows[-1][1].may_change:
+                stops = False
+                index, _ = rows.pop()
+                unknown = await catch_up(self.door.control)
+                if unknown is not None:
+                    rows.append((index, unknown))
+                else:
+                    place = index
+            for index, refusal in rows:
+                if refusal.blames_sender:
+                    self.door.address_rates.take(address, 1, time.monotonic())
+                self.counts.batches_refused += 1
+                self._refuse(submission, index, refusal)
+
+    def _admit(self, message: SubmitMessage, start: int, stop: int, stops: bool) -> tuple[int, list[_Refused]]:
+        self._follow()
+        self._core.is_draining = self.is_draining
+        assert self._view is not None
+        position = self._view.position
+        return self._core.admit(message, start, stop, stops, time.time_ns() // 1000, time.monotonic(), position)
+
+    def _follow(self) -> None:
+        """Let the core know of shard 0 what is known here."""
+        core, view = self._core, self.door.control.view
+        if view is not self._view:
+            core.forget_view()
+            core.set_keys([(key_id, *key) for key_id, key in view.keys.items()])
+            core.set_accounts(list(view.user_of.items()))
+            self._view, self._shards_known = view, 0
+            self._keys_known, self._accounts_known = len(view.changed_keys), len(view.changed_accounts)
+        if self._keys_known < len(view.changed_keys):
+            core.set_keys([(key_id, *view.keys[key_id]) for key_id in view.changed_keys[self._keys_known :]])
+            self._keys_known = len(view.changed_keys)
+        if self._accounts_known < len(view.changed_accounts):
+            changed = view.changed_accounts[self._accounts_known :]
+            core.set_accounts([(account, view.user_of[account]) for account in changed])
+            self._accounts_known = len(view.changed_accounts)
+        if self._shards_known < len(view.shards):
+            core.set_shards(list(view.shards))
+            self._shards_known = len(view.shards)
+        if self._validity is not self.door.max_validity_ms:
+            self._validity = self.door.max_validity_ms
+            core.set_validity(list(self._validity.items()))
+
+    def _refusal(self, submission: CoreSubmission, row: _Refused) -> Refusal:
+        """Return what the core says of a batch as the door says it."""
+        index, what, seconds, first, second = row
+        match what:
+            case "UNREADABLE":
+                refusal = read_batch(*submission.message.fields(index))
+                assert isinstance(refusal, Refusal), "core and reference read a batch alike"
+                return refusal
+            case "UNKNOWN_KEY":
+                return doors.bad_key(may_change=True)
+            case "REVOKED_KEY":
+                return doors.bad_key()
+            case "BAD_SIGNATURE":
+                return doors.bad_key(blames_sender=True)
+            case "TOO_FAST":
+                return self.door.key_too_fast(seconds)
+            case "LOST":
+                return LOST
+            case "DRAINING":
+                return DRAINING
+            case "OVERLOADED":
+                return overloaded(first)
+        batch = submission.read(index)
+        match what:
+            case "ACCOUNT_NOT_OF_KEY":
+                return doors.account_not_of_key(batch.account)
+            case "UNKNOWN_SHARD":
+                return doors.unknown_shard(batch.shard)
+            case "BATCH_EXPIRED":
+                return doors.batch_expired(batch.valid_until_ms, first)
+            case _:
+                assert what == "VALIDITY_TOO_LONG"
+                return doors.validity_too_long(batch, first, second)
+
+    # --- a message's end --------------------------------------------------------------------------------------------
+
+    def _settle(self, submission: CoreSubmission, index: int, outcome: bytes) -> None:
+        if submission.message.settle(index, outcome):
+            self._close(submission.message.number)
+
+    def _refuse(self, submission: CoreSubmission, index: int, refusal: Refusal, attempts: int = 0) -> None:
+        """Take that a batch was not let in, or not again after so many attempts that reached its shard."""
+        message = submission.message
+        if message.lacks(index):
+            if not attempts:
+                # An error of the call would say that nothing was handed to any shard.
+                submission.refusals.append(refusal)
+            batch = submission.read(index) if message.head(index) is not None else None
+            self._settle(submission, index, outcomes.refused_at_door(refusal, batch))
+
+    def _give_up(self, submission: CoreSubmission) -> None:
+        """Answer with what is known now."""
+        if submission.message.give_up():
+            self._close(submission.message.number)
+
+    def _close(self, number: int) -> None:
+        submission = self._waiting.pop(number)
+        if submission.timer is not None:
+            submission.timer.cancel()
+        if not submission.done.done():
+            submission.done.set_result(None)
+
+    # --- to the framer ----------------------------------------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        """Send the chunks that are full, and the others when everybody has had their turn."""
+        self._send_chunks(everything=False)
+        if self._core.has_some and not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        self._send_chunks(everything=True)
+
+    def _send_chunks(self, everything: bool) -> None:
+        shards = self.door.control.view.shards
+        for chunk, shard, control_n, batches, commands, data in self._core.hand_over(everything):
+            if not self._send(Chunk(chunk, shard, shards[shard], control_n, batches, commands, data)):
+                # It was not written, so nobody can have it.
+                self.take_refused(Refused([chunk], LOST.reason, LOST.detail, LOST.retry_after_ms))
+
+    # --- from the framer --------------------------------------------------------------------------------------------
+
+    def take_sequenced(self, message: Sequenced) -> None:
+        """Chunks have positions."""
+        self.door.time_us[message.shard] = message.t_us
+        parts = [(part.chunk, part.first) for part in message.parts]
+        for number in self._core.sequenced(message.shard, message.n, message.t_us, message.framed_us, parts):
+            self._close(number)
+
+    def take_executed(self, message: Executed) -> None:
+        """Chunks have outcomes."""
+        parts = [(part.chunk, part.first) for part in message.parts]
+        if not message.frame:
+            for chunk, _ in parts:
+                for number, index, _ in self._core.forget(chunk):
+                    if (submission := self._waiting.get(number)) is not None:
+                        self.start(self._ask_settlement(submission, index, repeated=False))
+            return
+        stamps = message.taken_us, message.executed_us, message.seen_us, time.time_ns() // 1000
+        try:
+            done, odd, settled = self._core.executed(message.shard, message.frame, stamps, parts)
+        except FrameFormError:
+            _log.exception("shard %d: an execution frame cannot be read; its senders are told UNKNOWN", message.shard)
+            for chunk, _ in parts:
+                self._lose(chunk)
+            return
+        self.counts.batches_executed += settled
+        for number in done:
+            self._close(number)
+        if odd:
+            self._take_odd(ScannedFrame(message.frame), odd)
+
+    def take_refused(self, message: Refused) -> None:
+        """Chunks will not come into the log."""
+        refusal = message.as_refusal()
+        for chunk in message.chunks:
+            for number, index, attempts in self._core.forget(chunk):
+                if (submission := self._waiting.get(number)) is not None:
+                    self._refuse(submission, index, refusal, attempts - 1)
+
+    def framer_lost(self) -> None:
+        """The framer is gone: what was handed to it may be executed or not."""
+        self._core.is_lost = True
+        for chunk in self._core.awaited:
+            self._lose(chunk)
+
+    def _lose(self, chunk: int) -> None:
+        for number, index, _ in self._core.forget(chunk):
+            submission = self._waiting.get(number)
+            if submission is not None and submission.message.unanswered(index):
+                self._close(number)
+
+    # --- what is no plain outcome -----------------------------------------------------------------------------------
+
+    def _take_odd(self, frame: ScannedFrame, odd: list[tuple[int, int, int]]) -> None:
+        """Take what a frame says of batches that it has not simply executed."""
+        stale: list[tuple[CoreSubmission, int]] = []
+        for number, index, place in odd:
+            submission = self._waiting.get(number)
+            if submission is None or not submission.message.lacks(index):
+                continue
+            result = frame.batches[place - 1] if frame.batches else None
+            if result is not None and result.repeat_n:
+                self.counts.batches_repeated += 1
+                self.start(self._repeat(submission, index, result.repeat_n, result.repeat_batch))
+            elif (
+                result is not None
+                and result.reason == RejectReason.STALE_CONTROL
+                and submission.message.attempts(index) < ATTEMPTS_MAX
+            ):
+                stale.append((submission, index))
+            else:
+                self.counts.batches_refused += 1
+                submission.message.note([result.reason if result else RejectReason.MALFORMED], [])
+                refused = outcomes.refused_by_shard(frame, place, submission.read(index))
+                self._settle(submission, index, refused)
+        if stale:
+            self.counts.batches_stale += len(stale)
+            self.start(self._send_again(stale))
+
+    async def _send_again(self, stale: list[tuple[CoreSubmission, int]]) -> None:
+        """Catch up with shard 0, judge again and hand the same bytes on once more."""
+        unknown = await catch_up(self.door.control)
+        for submission, index in stale:
+            message = submission.message
+            if not message.lacks(index):
+                continue
+            refusal = unknown
+            if refusal is None:
+                _, refused = self._admit(message, index, index + 1, stops=False)
+                if refused:
+                    refusal = self._refusal(submission, refused[0])
+                else:
+                    self.counts.batches_let_in += 1
+            if refusal is not None:
+                self._refuse(submission, index, refusal, message.attempts(index))
+        self._hand_over()
+
+    async def _repeat(self, submission: CoreSubmission, index: int, n: int, place: int) -> None:
+        """Answer with the outcome of the first time."""
+        batch = submission.read(index)
+        tag = self.door.control.view.shards[batch.shard]
+        try:
+            frame = await self._frames.get(tag, n)
+        except (BusUnavailable, BusRefusal, FrameError, IndexError):
+            frame = None
+        if frame is None:
+            await self._ask_settlement(submission, index, repeated=True, n=n, place=place)
+            return
+        rejected = frame.rejected(place)
+        submission.message.note(
+            [one.reason for one in rejected],
+            [
+                (batch.account, one.asset, batch.shard)
+                for one in rejected
+                if one.reason == event_pb2.REJECT_REASON_INSUFFICIENT_FUNDS
+            ],
+        )
+        self._settle(submission, index, outcomes.executed(frame, place, batch.account, repeated=True))
+
+    async def _ask_settlement(
+        self, submission: CoreSubmission, index: int, repeated: bool, n: int = 0, place: int = 0
+    ) -> None:
+        """Answer with what settlement knows of a batch whose frame is no longer in the stream."""
+        message, batch = submission.message, submission.read(index)
+        answer = await self._outcome_of(batch)
+        if not message.lacks(index):
+            return
+        if answer is not None and answer.state == order_service_pb2.OUTCOME_STATE_EXECUTED:
+            outcome = answer.outcome
+            outcome.state = outcome_pb2.SEND_STATE_EXECUTED
+            outcome.repeated = repeated
+            message.note(
+                [event.command_rejected.reason for event in outcome.events if event.HasField("command_rejected")], []
+            )
+            self._settle(submission, index, outcome.SerializeToString())
+        elif n:
+            self._settle(submission, index, outcomes.not_answered(batch, n, place, 0))
+        elif message.unanswered(index):
+            self._close(message.number)
+
+
+def _canonical(message: order_service_pb2.SubmitRequest) -> SubmitMessage:
+    """Return a message that came in another encoding than the canonical one, or with fields that nobody knows."""
+    message.DiscardUnknownFields()
+    for signed in message.batches:
+        signed.DiscardUnknownFields()
+    read = SubmitMessage.read(message.SerializeToString(deterministic=True))
+    assert read is not None, "a message of the contracts has a canonical encoding"
+    return read
