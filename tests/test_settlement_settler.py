@@ -106,10 +106,15 @@ def settling(
     verify_one_in: int = 0,
     checkpoints: CheckpointPolicy = NO_CHECKPOINTS,
     tail_entries: int = 0,
+    tail_bytes: int = 10**12,
     keys: BusKeys | None = None,
 ) -> Iterator[Running]:
     settings = SettlerSettings(
-        verify_one_in=verify_one_in, interval_s=0, tail_entries=tail_entries, checkpoints=checkpoints
+        verify_one_in=verify_one_in,
+        interval_s=0,
+        tail_entries=tail_entries,
+        tail_bytes=tail_bytes,
+        checkpoints=checkpoints,
     )
     running = Running(exchange, folder, settings, keys or BusKeys.of(KEY))
     try:
@@ -322,6 +327,22 @@ def test_checkpoints_are_loaded_once_and_streams_are_trimmed_behind_them_but_for
         assert head.trimmed_n <= last_n(exchange, 1) - 3
     with settling(exchange, tmp_path) as running:
         all_settled(exchange, running)
+
+
+def test_a_tail_of_large_entries_does_not_fill_the_streams(exchange: BusExchange, tmp_path: Path) -> None:
+    """Else ingest would refuse everything, and nothing new would ever let the streams be trimmed."""
+    alice, bob = funded(exchange)
+    policy = CheckpointPolicy(1, 10**12, 10**6)
+    with settling(exchange, tmp_path, checkpoints=policy, tail_entries=10**6, tail_bytes=1) as running:
+        for _ in range(3):
+            trade(exchange, alice, bob)
+            all_settled(exchange, running)
+            n = last_n(exchange, 1)
+            eventually(lambda n=n: running.settler.progress[1].checkpoint_n == n, "checkpoint")  # type: ignore[misc]
+        eventually(lambda: running.settler.progress[1].trimmed_n > 0, "trimmed")
+        head = running.bus.head("s1")
+        assert head is not None
+        assert 0 < head.trimmed_n < last_n(exchange, 1)
 
 
 def test_clean_end_leaves_a_checkpoint_at_the_settled_position(exchange: BusExchange, tmp_path: Path) -> None:

@@ -35,7 +35,10 @@ class PlaneSettings(ServiceSettings):
         10, "Least time between transactions while there is work, in milliseconds.", low=0, high=10_000
     )
     tail_entries: int = setting(
-        1_024, "Settled entries that stay on the bus for readers, per shard.", low=0, high=1_000_000
+        1_024,
+        "Settled entries that stay on the bus for readers, per shard, up to a quarter of --mib-untrimmed-max.",
+        low=0,
+        high=1_000_000,
     )
     checkpoint_entries: int = setting(_POLICY.entries, "Entries of a shard after which it gets a checkpoint.", low=1)
     checkpoint_mib: int = setting(
@@ -87,6 +90,12 @@ class PlaneSettings(ServiceSettings):
             verify_one_in=self.verify_one_in,
             interval_s=self.settle_interval_ms / 1000,
             tail_entries=self.tail_entries,
+            # Tail and what is behind a checkpoint leave half of what ingest lets the streams have to new entries.
+            tail_bytes=self.mib_untrimmed_max * _MIB // 4,
             archive_retention_s=hours * 3_600,
-            checkpoints=CheckpointPolicy(self.checkpoint_entries, self.checkpoint_mib * _MIB, self.checkpoint_seconds),
+            checkpoints=CheckpointPolicy(
+                self.checkpoint_entries,
+                min(self.checkpoint_mib * _MIB, self.mib_untrimmed_max * _MIB // 4),
+                self.checkpoint_seconds,
+            ),
         )

@@ -70,7 +70,8 @@ class SettlerSettings:
         verify_one_in: one batch in so many has its signature verified again; 0: none.
         interval_s: rounds that had work begin at least so far apart, so that transactions carry many frames; where more
             waits already they follow each other at once.
-        tail_entries: entries behind the settled position that stay on the bus for readers.
+        tail_entries: entries behind the settled position that stay on the bus for readers,
+        tail_bytes: as long as both streams have no more bytes in them.
         archive_retention_s: how long the archive of a trading shard keeps entries; 0: for ever.
         checkpoints: when checkpoints are written.
     """
@@ -78,6 +79,7 @@ class SettlerSettings:
     verify_one_in: int = 64
     interval_s: float = 0.01
     tail_entries: int = 1_024
+    tail_bytes: int = 64 * 1024 * 1024
     archive_retention_s: int = 25 * 3_600
     checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
 
@@ -630,9 +632,17 @@ class Settler(threading.Thread):
 
     def _trim(self, one: _Shard, settlement: ShardSettlement, checkpointing: Checkpointing) -> None:
         """Trim both streams behind what is settled, in a checkpoint that was read back, and old enough for readers."""
-        behind_n = min(checkpointing.checkpoint_n, settlement.ledger.n - self._settings.tail_entries)
+        settled, settings = settlement.mark, self._settings
+
+        def is_behind(mark: Mark) -> bool:
+            # A tail of large entries alone could be all that ingest lets the streams have.
+            tail_bytes = settled.orders_bytes + settled.executions_bytes - mark.orders_bytes - mark.executions_bytes
+            return mark.n <= checkpointing.checkpoint_n and (
+                settled.n - mark.n >= settings.tail_entries or tail_bytes >= settings.tail_bytes
+            )
+
         mark = None
-        while one.marks and one.marks[0].n <= behind_n:
+        while one.marks and is_behind(one.marks[0]):
             mark = one.marks.popleft()
         if mark is None:
             return
