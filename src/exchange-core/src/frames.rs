@@ -159,6 +159,19 @@ fn head_len(frame: &[u8]) -> Option<usize> {
 }
 
 impl<'a> Events<'a> {
+    /// Return the events that stand in a part of a frame.
+    #[must_use]
+    pub fn of(part: &'a [u8]) -> Self {
+        Self { rest: part }
+    }
+
+    /// Return what has not been read.
+    #[inline]
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     #[inline]
     fn read(&mut self) -> Option<RawEvent<'a>> {
         let (&tag, rest) = self.rest.split_first()?;

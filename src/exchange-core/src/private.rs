@@ -54,14 +54,13 @@ pub fn messages(shard: u32, frame: &[u8], accounts: &[u64], after_place: u32) ->
         }
         if event.member == u32::from(Trade::NUMBER) {
             let trade = Trade::decode_or_none(event.content).ok_or(Malformed)?;
-            if trade.maker_account == trade.taker_account {
-                put(trade.maker_account, place, &|out| append(out, event.member, event.content));
-            } else {
-                put(trade.maker_account, place, &|out| append_trade(out, &as_maker(trade)));
-                put(trade.taker_account, place, &|out| append_trade(out, &as_taker(trade)));
+            let (maker, taker) = (trade.maker_account, trade.taker_account);
+            put(maker, place, &|out| append_seen(out, &trade, maker));
+            if taker != maker {
+                put(taker, place, &|out| append_seen(out, &trade, taker));
             }
         } else if let Some(account) = account_of(&event)? {
-            put(account, place, &|out| append(out, event.member, event.content));
+            put(account, place, &|out| append_event(out, event.member, event.content));
         }
     }
     for feed in &mut feeds {
@@ -118,15 +117,8 @@ account_of! {
     FeesPaidOut,
 }
 
-fn as_maker(trade: Trade) -> Trade {
-    Trade { taker_account: 0, taker_account_seq: 0, taker_order_id: 0, taker_fee_quote_units: 0, ..trade }
-}
-
-fn as_taker(trade: Trade) -> Trade {
-    Trade { maker_account: 0, maker_account_seq: 0, maker_order_id: 0, maker_fee_quote_units: 0, ..trade }
-}
-
-fn append(out: &mut Vec<u8>, member: u32, content: &[u8]) {
+/// Append an event with its key and length, as element of a field of the number that `ExecutionFrame.events` has.
+pub(crate) fn append_event(out: &mut Vec<u8>, member: u32, content: &[u8]) {
     let key = u64::from(member) << 3 | 2;
     let inner = varint_len(key) + varint_len(content.len() as u64) + content.len();
     out.byte(EVENTS_KEY);
@@ -136,8 +128,16 @@ fn append(out: &mut Vec<u8>, member: u32, content: &[u8]) {
     out.extend_from_slice(content);
 }
 
-fn append_trade(out: &mut Vec<u8>, trade: &Trade) {
+/// Append a trade as an account may see it: without account, order, sequence number and fee of a side that is another's.
+pub(crate) fn append_seen(out: &mut Vec<u8>, trade: &Trade, account: u64) {
+    let mut seen = *trade;
+    if trade.maker_account != account {
+        (seen.maker_account, seen.maker_account_seq, seen.maker_order_id, seen.maker_fee_quote_units) = (0, 0, 0, 0);
+    }
+    if trade.taker_account != account {
+        (seen.taker_account, seen.taker_account_seq, seen.taker_order_id, seen.taker_fee_quote_units) = (0, 0, 0, 0);
+    }
     let mut content = Vec::with_capacity(128);
-    trade.encode(&mut content);
-    append(out, u32::from(Trade::NUMBER), &content);
+    seen.encode(&mut content);
+    append_event(out, u32::from(Trade::NUMBER), &content);
 }

@@ -1247,16 +1247,11 @@ mod ingress {
     use pyo3::types::PyBytes;
 
     use super::{Verifier, released};
-    use crate::ingress::{self, Desk, FrameError, Gate, Key, Now, Rates, Refused, Shared, Stage, Stamps};
+    use crate::frames::Malformed;
+    use crate::ingress::{self, Desk, Gate, Key, Now, Rates, Refused, Shared, Stage, Stamps};
     use crate::limits;
 
     create_exception!(exchange_core, FrameFormError, PyValueError, "Bytes do not have the form of an execution frame.");
-
-    impl From<FrameError> for PyErr {
-        fn from(error: FrameError) -> Self {
-            FrameFormError::new_err(error.0)
-        }
-    }
 
     type KeyRow = (PyBackedBytes, PyBackedBytes, u64, u64, bool);
     type HeadRow = (u64, u32, u64, u64, u32);
@@ -1575,7 +1570,8 @@ mod ingress {
         ) -> PyResult<(Vec<u64>, Vec<ingress::Odd>, u64)> {
             let (taken_us, executed_us, seen_us, answered_us) = stamps;
             let stamps = Stamps { taken_us, executed_us, seen_us, answered_us };
-            Ok(released(py, || locked(&self.desk).executed(shard, frame, stamps, &parts))??)
+            let executed = released(py, || locked(&self.desk).executed(shard, frame, stamps, &parts))?;
+            executed.map_err(|Malformed| FrameFormError::new_err("the bytes are no execution frame"))
         }
 
         fn forget(&self, chunk: u64) -> Vec<ingress::Forgotten> {

@@ -4,10 +4,11 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 
-use super::frame::{Cut, FrameError};
+use super::frame::Cut;
 use super::gate::{Gate, Now, Refused};
 use super::message::{Message, Shared, Whereabouts};
 use super::rates::Rates;
+use crate::frames::Malformed;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::verify::{ShapeError, Verifier};
 
@@ -239,7 +240,7 @@ impl Desk {
         frame: &[u8],
         stamps: Stamps,
         parts: &[(u64, u32)],
-    ) -> Result<(Vec<u64>, Vec<Odd>, u64), FrameError> {
+    ) -> Result<(Vec<u64>, Vec<Odd>, u64), Malformed> {
         let cut = Cut::new(frame)?;
         let (mut done, mut odd, mut settled) = (Vec::new(), Vec::new(), 0);
         for &(number, first) in parts {
@@ -261,9 +262,9 @@ impl Desk {
                     odd.push((message.number, index, place));
                     continue;
                 };
-                if there.has_reject {
-                    let (reasons, assets) = cut.rejected(there);
-                    let short: Vec<_> = assets.into_iter().map(|asset| (head.account, asset, head.shard)).collect();
+                if !there.rejected.is_empty() {
+                    let reasons: Vec<u32> = there.rejected.iter().map(|&(reason, _)| reason).collect();
+                    let short: Vec<_> = there.short().map(|asset| (head.account, asset, head.shard)).collect();
                     message.note(&reasons, &short);
                 }
                 settled += 1;

@@ -1,37 +1,23 @@
 //! An execution frame, cut into what each batch came to. It is of our own log: its chain hash vouches for the rest.
 
-use std::fmt;
 use std::ops::Range;
 
+use crate::frames::{Malformed, RawEvent, split};
 use crate::kinds::RejectReason;
-use crate::wire::Sink;
+use crate::private::{append_event, append_seen};
+use crate::wire::messages::{BatchResult, CommandRejected, Trade};
+use crate::wire::{EventMember, Message, Sink};
 
-const EVENT: u8 = 7 << 3 | 2;
-const BATCH_RESULT: u8 = 2 << 3 | 2;
-const COMMAND_REJECTED: u8 = 3 << 3 | 2;
-const TRADE: u8 = 8 << 3 | 2;
-const INSUFFICIENT_FUNDS: u64 = RejectReason::InsufficientFunds as u64;
-
-/// An execution frame does not have the form that every frame has. It is not from an engine of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrameError(pub String);
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for FrameError {}
-
-/// Where the events of a batch stand, its result first, and what is special about them.
+/// What is said of a batch, and what is special about it.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) events: Range<usize>,
+    /// Its events in the frame, its result first, each with key and length.
+    events: Range<usize>,
     /// It was executed now: it was not refused as a whole, nor does it repeat another.
     pub(super) is_plain: bool,
-    pub(super) has_trade: bool,
-    pub(super) has_reject: bool,
+    has_trade: bool,
+    /// Refused commands: why, and the asset that was lacking.
+    pub(super) rejected: Vec<(u32, u32)>,
 }
 
 /// A frame, cut into batches.
@@ -44,186 +30,61 @@ pub(super) struct Cut<'a> {
     pub(super) places: Vec<Place>,
 }
 
-/// A place in bytes that are trusted to hold what they say, and checked not to end before it.
-#[derive(Clone, Copy)]
-struct At<'a> {
-    data: &'a [u8],
-    pos: usize,
-}
-
-impl At<'_> {
-    fn byte(&self) -> Option<u8> {
-        self.data.get(self.pos).copied()
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            self.pos += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    /// Step into what stands here behind its key and length; return where it ends.
-    fn content(&mut self) -> Option<usize> {
-        self.pos += 1;
-        let length = usize::try_from(self.varint()?).ok()?;
-        let end = self.pos.checked_add(length)?;
-        (end <= self.data.len()).then_some(end)
-    }
-}
-
 impl<'a> Cut<'a> {
-    pub(super) fn new(data: &'a [u8]) -> Result<Self, FrameError> {
-        let mut cut = Self { data, n: 0, t_us: 0, places: Vec::new() };
-        let mut at = At { data, pos: 0 };
-        cut.read_head(&mut at).ok_or_else(|| FrameError("an execution frame ends inside its head".to_owned()))?;
-        while at.pos < data.len() {
-            let start = at.pos;
-            if at.byte() != Some(EVENT) {
-                return Err(FrameError(format!("byte {start} of frame {} starts no event", cut.n)));
-            }
-            let ends_inside = || FrameError(format!("frame {} ends inside an event", cut.n));
-            let end = at.content().ok_or_else(ends_inside)?;
-            match at.byte() {
-                Some(BATCH_RESULT) => {
-                    let is_plain = cut.read_result(at)?;
-                    if let Some(last) = cut.places.last_mut() {
-                        last.events.end = start;
-                    }
-                    let events = start..data.len();
-                    cut.places.push(Place { events, is_plain, has_trade: false, has_reject: false });
+    pub(super) fn new(data: &'a [u8]) -> Result<Self, Malformed> {
+        let (head, mut events) = split(data)?;
+        let mut places: Vec<Place> = Vec::new();
+        loop {
+            let start = data.len() - events.rest().len();
+            let Some(event) = events.next() else { break };
+            let event = event?;
+            if event.member == u32::from(BatchResult::NUMBER) {
+                let result = BatchResult::decode_or_none(event.content).ok_or(Malformed)?;
+                if result.batch as usize != places.len() + 1 {
+                    return Err(Malformed);
                 }
-                Some(kind) => {
-                    if let Some(place) = cut.places.last_mut() {
-                        place.has_trade |= kind == TRADE;
-                        place.has_reject |= kind == COMMAND_REJECTED;
-                    }
-                }
-                None => return Err(ends_inside()),
+                let is_plain = result.reason == 0 && result.repeat_n == 0;
+                places.push(Place { events: start..start, is_plain, has_trade: false, rejected: Vec::new() });
             }
-            at.pos = end;
-        }
-        Ok(cut)
-    }
-
-    fn read_head(&mut self, at: &mut At<'_>) -> Option<()> {
-        while at.byte().is_some_and(|key| key != EVENT) {
-            let key = at.byte()?;
-            at.pos += 1;
-            let value = at.varint()?;
-            match key {
-                0x10 => self.n = value,
-                0x18 => self.t_us = value,
-                _ if key & 7 == 2 => at.pos = at.pos.checked_add(usize::try_from(value).ok()?)?,
-                _ => {}
+            let Some(place) = places.last_mut() else { continue };
+            place.events.end = data.len() - events.rest().len();
+            if event.member == u32::from(Trade::NUMBER) {
+                place.has_trade = true;
+            } else if event.member == u32::from(CommandRejected::NUMBER) {
+                let rejected = CommandRejected::decode_or_none(event.content).ok_or(Malformed)?;
+                place.rejected.push((rejected.reason, rejected.asset));
             }
         }
-        Some(())
-    }
-
-    /// Return whether the result whose event's content starts here says that its batch was executed now.
-    fn read_result(&self, mut at: At<'_>) -> Result<bool, FrameError> {
-        let place = self.places.len() as u64 + 1;
-        let ends_inside = || FrameError(format!("frame {} ends inside a result", self.n));
-        let end = at.content().ok_or_else(ends_inside)?;
-        let (mut batch, mut is_plain) = (0, true);
-        while at.pos < end {
-            let key = at.byte().ok_or_else(ends_inside)?;
-            at.pos += 1;
-            let value = at.varint().ok_or_else(ends_inside)?;
-            if key == 0x08 {
-                batch = value;
-            } else {
-                is_plain &= value == 0;
-            }
-        }
-        if batch == place {
-            Ok(is_plain)
-        } else {
-            Err(FrameError(format!("the {place}. result in a frame is of batch {batch}")))
-        }
+        Ok(Self { data, n: head.n, t_us: head.t_us, places })
     }
 
     /// Append the outcome of a batch that was executed now, as its account may see it.
     pub(super) fn put_outcome(&self, out: &mut Vec<u8>, place: u32, account: u64) {
-        out.extend([0x08, 0x01, 0x10]);
-        out.varint(self.n);
-        out.push(0x18);
-        out.varint(u64::from(place));
-        out.push(0x20);
-        out.varint(self.t_us);
+        out.number(1 << 3, 1);
+        out.number(2 << 3, self.n);
+        out.number(3 << 3, u64::from(place));
+        out.number(4 << 3, self.t_us);
         let place = &self.places[place as usize - 1];
+        let bytes = &self.data[place.events.clone()];
         if place.has_trade {
-            for event in self.events(place) {
-                self.put_event(out, event, account);
+            // Bytes that were read once are read alike again.
+            for RawEvent { member, content } in crate::frames::Events::of(bytes).flatten() {
+                match Trade::decode_or_none(content).filter(|_| member == u32::from(Trade::NUMBER)) {
+                    Some(trade) => append_seen(out, &trade, account),
+                    None => append_event(out, member, content),
+                }
             }
         } else {
-            out.extend_from_slice(&self.data[place.events.clone()]);
+            out.extend_from_slice(bytes);
         }
     }
+}
 
-    /// Append an event, with the other side left out of a trade: its account, order, sequence number and fee.
-    fn put_event(&self, out: &mut Vec<u8>, event: Range<usize>, account: u64) {
-        let mut at = At { data: self.data, pos: event.start };
-        let content = at.content().map_or(event.end..event.end, |end| at.pos..end);
-        if self.data.get(content.start) != Some(&TRADE) {
-            return out.extend_from_slice(&self.data[event]);
-        }
-        let fields = fields_of(self.data, content.start);
-        let account_of = |number| fields.iter().find(|field| field.number == number).map_or(0, |field| field.value);
-        let (makes, takes) = (account_of(9) == account, account_of(11) == account);
-        let mut trade = Vec::with_capacity(content.len());
-        for field in fields {
-            let is_seen = match field.number {
-                7 | 9 | 10 | 13 => makes,
-                8 | 11 | 12 | 14 => takes,
-                _ => true,
-            };
-            if is_seen {
-                trade.extend_from_slice(&self.data[field.bytes]);
-            }
-        }
-        let mut length = Vec::with_capacity(4);
-        length.varint(trade.len() as u64);
-        out.push(EVENT);
-        out.varint((1 + length.len() + trade.len()) as u64);
-        out.push(TRADE);
-        out.extend_from_slice(&length);
-        out.extend_from_slice(&trade);
-    }
-
-    /// Return reasons of the commands of a batch that were refused, and assets that they lacked.
-    pub(super) fn rejected(&self, place: &Place) -> (Vec<u32>, Vec<u32>) {
-        let (mut reasons, mut short) = (Vec::new(), Vec::new());
-        for event in self.events(place) {
-            let mut at = At { data: self.data, pos: event.start };
-            if at.content().is_none() || at.byte() != Some(COMMAND_REJECTED) {
-                continue;
-            }
-            let fields = fields_of(self.data, at.pos);
-            let value_of = |number| fields.iter().find(|field| field.number == number).map_or(0, |field| field.value);
-            reasons.push(value_of(4) as u32);
-            if value_of(4) == INSUFFICIENT_FUNDS {
-                short.push(value_of(10) as u32);
-            }
-        }
-        (reasons, short)
-    }
-
-    /// Yield where the events of a batch stand, keys and lengths included.
-    fn events(&self, place: &Place) -> impl Iterator<Item = Range<usize>> + use<'a> {
-        let (data, mut pos, end) = (self.data, place.events.start, place.events.end);
-        std::iter::from_fn(move || {
-            let event = At { data, pos }.content().filter(|_| pos < end).map(|end| pos..end)?;
-            pos = event.end;
-            Some(event)
-        })
+impl Place {
+    /// Yield the assets of which accounts had too little for commands.
+    pub(super) fn short(&self) -> impl Iterator<Item = u32> {
+        let lacks = |&&(reason, _): &&(u32, u32)| reason == RejectReason::InsufficientFunds as u32;
+        self.rejected.iter().filter(lacks).map(|&(_, asset)| asset)
     }
 }
 
@@ -232,7 +93,7 @@ impl<'a> Cut<'a> {
 ///
 /// # Errors
 /// It is no execution frame.
-pub fn outcome_of(frame: &[u8], place: u32, account: u64) -> Result<Option<Vec<u8>>, FrameError> {
+pub fn outcome_of(frame: &[u8], place: u32, account: u64) -> Result<Option<Vec<u8>>, Malformed> {
     let cut = Cut::new(frame)?;
     let is_there = (1..=cut.places.len()).contains(&(place as usize));
     Ok(is_there.then(|| {
@@ -240,23 +101,4 @@ pub fn outcome_of(frame: &[u8], place: u32, account: u64) -> Result<Option<Vec<u
         cut.put_outcome(&mut out, place, account);
         out
     }))
-}
-
-struct Field {
-    number: u8,
-    value: u64,
-    bytes: Range<usize>,
-}
-
-/// Return the fields of a message of numbers, whose key and length stand at `pos`.
-fn fields_of(data: &[u8], pos: usize) -> Vec<Field> {
-    let mut fields = Vec::with_capacity(14);
-    let mut at = At { data, pos };
-    let Some(end) = at.content() else { return fields };
-    while at.pos < end {
-        let start = at.pos;
-        let (Some(key), Some(value)) = (at.varint(), at.varint()) else { break };
-        fields.push(Field { number: (key >> 3) as u8, value, bytes: start..at.pos });
-    }
-    fields
 }

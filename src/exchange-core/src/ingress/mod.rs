@@ -11,7 +11,7 @@ mod message;
 mod rates;
 
 pub use desk::{Admitted, Desk, Forgotten, Handed, Odd, Stamps};
-pub use frame::{FrameError, outcome_of};
+pub use frame::outcome_of;
 pub use gate::{Gate, Key, Now, Refused};
 pub use message::{Answer, Message, Shared, Stage, read_stream_request, read_submit_request};
 pub use rates::Rates;
