@@ -85,7 +85,7 @@ up: $(CORE) ## run the exchange until Ctrl-C (UP_ARGS="--data-dir DIR")
 	@$(BIN)/clob up $(UP_ARGS)
 
 .PHONY: bench
-bench: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure orders per second through all services, signed singly, (BENCH_ARGS="--seconds 20")
+bench: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure orders per second through all services, signed singly (BENCH_ARGS="--seconds 20")
 	@$(BIN)/python -m loadtest.bench_path $(BENCH_ARGS)
 
 .PHONY: bench-path
@@ -122,7 +122,7 @@ bench-core: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure the core beside
 	@$(BIN)/python -m loadtest.bench_core $(BENCH_ARGS)
 
 .PHONY: bench-verify
-bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a second beside other libraries (BENCH_ARGS)
+bench-verify: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure signatures a second beside other libraries, in two minutes (BENCH_ARGS)
 	@$(BIN)/python -m loadtest.bench_verify $(BENCH_ARGS)
 
 # Tools that send load, built from Go modules at versions of our choice, into a folder that is not committed.

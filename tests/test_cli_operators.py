@@ -162,11 +162,12 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path) -> None:
     principal = store.by_token(made)
     assert principal is not None
     assert principal.roles == {Role.READ, Role.MONEY}
-    clob(None, "token", "certificate", "payments", "AB:" * 31 + "AB", "--role", "money", "--file", file)
+    arguments = ("certificate", "payments", "AB:" * 31 + "AB", "--role", "money", "--file", file, "--json")
+    assert json.loads(clob(None, "token", *arguments).stdout)["fingerprint"] == "ab" * 32
     listed = json.loads(clob(None, "token", "list", "--file", file, "--json").stdout)
     assert [(row["kind"], row["name"]) for row in listed] == [("token", "desk"), ("certificate", "payments")]
     assert made not in clob(None, "token", "list", "--file", file).stdout
-    clob(None, "token", "revoke", "desk", "--file", file)
+    assert json.loads(clob(None, "token", "revoke", "desk", "--file", file, "--json").stdout) == {"revoked": "desk"}
     assert TokenStore(Path(file)).by_token(made) is None
     clob(None, "token", "revoke", "desk", "--file", file, exit_code=2)
 
@@ -186,6 +187,8 @@ def test_user_create_with_a_key_of_ones_own_proves_possession_and_sends_no_secre
     running: Running, exchange: Exchange, tmp_path: Path
 ) -> None:
     file = tmp_path / "trader.key"
+    other = json.loads(clob(None, "key", "new", str(file.with_name("other")), "--json").stdout)
+    assert [len(other[name]) for name in ("key_id", "public_key")] == [32, 64]
     clob(None, "key", "new", str(file))
     assert file.stat().st_mode & 0o077 == 0
     clob(None, "key", "new", str(file), exit_code=2)

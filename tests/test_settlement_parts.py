@@ -201,6 +201,7 @@ class Others:
         known: last ingested position that a process answers with; None: it knows nothing; none here: no answer.
         decided: what was done to the shard.
         waits: how often the approver gave processes time to register.
+        run_id: of the server process.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +209,7 @@ class Others:
         self.known: dict[str, int | None] = {}
         self.decided: list[str] = []
         self.waits = 0
+        self.run_id = "now"
         self.head_now: Head | None = None
         self.approver = Approver(
             self,  # type: ignore[arg-type]
@@ -239,7 +241,7 @@ class Others:
         return self.head_now
 
     async def server(self) -> Any:
-        return SimpleNamespace(run_id="now")
+        return SimpleNamespace(run_id=self.run_id)
 
     async def time_us(self) -> int:
         return NOW_US
@@ -295,6 +297,17 @@ def test_nothing_is_decided_while_a_process_that_is_registered_has_not_answered(
     others.known[INGRESS] = 5
     others.look()
     assert "missing are positions 1 .. 5" in others.decided[-1]
+
+
+def test_processes_get_time_to_register_once_for_all_shards_of_a_server_process(others: Others) -> None:
+    others.register(MATCHER, shards=(1, 2, 3))
+    others.known[MATCHER] = None
+    for shard, tag in ((1, "s1"), (2, "s2"), (3, "s3")):
+        asyncio.run(others.approver.look(shard, tag))
+    assert (others.decided, others.waits) == (["initialise", "approve"] * 3, 1)
+    others.run_id = "another"
+    others.look()
+    assert others.waits == 2
 
 
 def test_process_that_left_the_registry_drains_or_ended_is_not_waited_for(others: Others) -> None:

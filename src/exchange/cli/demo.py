@@ -147,7 +147,9 @@ def report_text(report: DemoReport) -> str:
     lines = [f"flow       {name}" for name in report.sources]
     if report.recorded is None:
         pair = "a LOBSTER pair, *message*.csv[.gz] and *orderbook*.csv[.gz]"
-        lines.append(f"           no recorded flow: CLOB_SAMPLE_DATA names no folder with {pair}")
+        lines.append(
+            f"           no recorded flow: neither CLOB_SAMPLE_DATA nor ../shared/data is a folder with {pair}"
+        )
     lines += [f"engine     {describe(report.engine)}", f"bus        {report.bus}", ""]
     lines += [f"set up     {name:<32} {seconds:7.1f} s" for name, seconds in report.setup_s.items()]
     lines.append("")

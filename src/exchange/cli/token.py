@@ -67,7 +67,8 @@ def create(name: str, roles: tuple[str, ...], days: int, file: Path, as_json: bo
 @click.argument("fingerprint")
 @_roles
 @_file
-def certificate(name: str, fingerprint: str, roles: tuple[str, ...], file: Path) -> None:
+@_json
+def certificate(name: str, fingerprint: str, roles: tuple[str, ...], file: Path, as_json: bool) -> None:
     """Let the owner of a client certificate in.
 
     FINGERPRINT is the SHA-256 of its DER form, as openssl x509 -noout -fingerprint -sha256 prints it.
@@ -80,6 +81,8 @@ def certificate(name: str, fingerprint: str, roles: tuple[str, ...], file: Path)
         write_tokens(file, Tokens(found.tokens, (*found.certificates, added)))
     except TokenFileError as error:
         raise click.UsageError(str(error)) from None
+    if as_json:
+        click.echo(json.dumps({"name": name, "roles": list(roles), "fingerprint": digits}))
 
 
 @token.command("list")
@@ -104,7 +107,8 @@ def list_tokens(file: Path, as_json: bool) -> None:
 @token.command("revoke")
 @click.argument("name")
 @_file
-def revoke(name: str, file: Path) -> None:
+@_json
+def revoke(name: str, file: Path, as_json: bool) -> None:
     """End the token or certificate called NAME, within a second."""
     try:
         found = read_tokens(file)
@@ -117,6 +121,8 @@ def revoke(name: str, file: Path) -> None:
         write_tokens(file, kept)
     except TokenFileError as error:
         raise click.UsageError(str(error)) from None
+    if as_json:
+        click.echo(json.dumps({"revoked": name}))
 
 
 def _day(t_ms: int) -> str:

@@ -1,5 +1,6 @@
 """`clob user`, `clob account` and `clob key`: who may trade, with what."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Final
@@ -199,7 +200,8 @@ def key() -> None:
 
 @key.command("new")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-def new_key(file: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def new_key(file: Path, as_json: bool) -> None:
     """Make a key pair and write the private key to FILE, which must not exist and only its owner may read.
 
     Nobody is told. `clob user create --public-key-of FILE` makes a user with it, `clob key register` gives it to one.
@@ -210,7 +212,10 @@ def new_key(file: Path) -> None:
     except OSError as error:
         raise click.UsageError(f"{file}: {error.strerror}; a key is never written over something else") from None
     file.write_text(made.text + "\n", "utf-8")
-    click.echo("\n".join(draw_facts([("key id", made.key_id.hex()), ("public key", made.public_key.hex())])))
+    if as_json:
+        click.echo(json.dumps({"key_id": made.key_id.hex(), "public_key": made.public_key.hex()}))
+    else:
+        click.echo("\n".join(draw_facts([("key id", made.key_id.hex()), ("public key", made.public_key.hex())])))
 
 
 @key.command("register")

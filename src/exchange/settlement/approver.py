@@ -80,6 +80,8 @@ class Approver:
         self._limits = limits
         self._wait_s = wait_s
         self._approved: set[int] = set()
+        self._waited_for = ""
+        self._approved_since: set[int] = set()
 
     async def watch(self, shards: Callable[[], Mapping[int, str]]) -> None:
         """Look at all shards, for ever."""
@@ -115,6 +117,7 @@ class Approver:
             head = await self._decide(shard, tag, head)
         if head is not None and head.is_approved:
             self._approved.add(shard)
+            self._approved_since.add(shard)
         news = ShardNews(bool(head and head.is_approved), head.stopped if head else "")
         if self.news.get(shard) != news:
             self.news[shard] = news
@@ -123,7 +126,7 @@ class Approver:
 
     async def _decide(self, shard: int, tag: str, head: Head | None) -> Head | None:
         run_id = (await self._bus.server()).run_id
-        claims = await self._claims(shard, head)
+        claims = await self._claims(shard, head, run_id)
         if claims is None:
             return head
         tail = await self._tail(shard, tag, head)
@@ -146,10 +149,11 @@ class Approver:
 
     # --- evidence ---------------------------------------------------------------------------------------------------
 
-    async def _claims(self, shard: int, head: Head | None) -> list[Claim] | None:
+    async def _claims(self, shard: int, head: Head | None, run_id: str) -> list[Claim] | None:
         """Return what everybody knows of a shard; None: somebody has not answered yet, look again.
 
-        Processes get time to register first, unless the shard is new.
+        Processes get time to register first, unless the shard is new: once for all shards, and again when one is lost
+        that was approved since, for the registry may be lost with it.
         """
         claims = list(await self._own_claims(shard))
         claims += [Claim("a checkpoint", n) for n in self._store.positions(shard)[:1]]
@@ -160,7 +164,11 @@ class Approver:
             and await self._is_new_to(shard, await self._others())
         ):
             return claims
-        await asyncio.sleep(self._wait_s)
+        if self._waited_for != run_id or shard in self._approved_since:
+            _log.info("processes have %g s to register with server process %s", self._wait_s, run_id)
+            await asyncio.sleep(self._wait_s)
+            self._waited_for = run_id
+            self._approved_since.clear()
         said = await self._ask(shard, await self._others())
         return None if said is None else claims + said
 
