@@ -460,6 +460,24 @@ def test_messages_of_a_stream_that_are_wrong_are_paid_for() -> None:
     at_a_desk(test)
 
 
+def test_a_sender_that_leaves_while_its_message_is_let_in_leaves_nothing_behind() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(*[desk.sign() for _ in range(1_000)])
+        while not desk.chunks:
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert sum(chunk.batches for chunk in desk.chunks) < 1_000
+        for n, chunk in enumerate(desk.chunks, 1):
+            desk.sequence(chunk, n)
+            desk.execute(chunk, n, *results(chunk.batches))
+        assert not getattr(desk.submissions, "_waiting", {})
+        assert desk.submissions.is_idle
+
+    at_a_desk(test)
+
+
 def test_others_have_their_turn_while_a_long_message_is_refused() -> None:
     async def test(desk: Desk) -> None:
         turns = 0

@@ -133,6 +133,16 @@ class CoreSubmissions(Desk):
         self._last_number += 1
         message.number = self._last_number
         self._waiting[self._last_number] = submission
+        try:
+            await self._let_in(submission, address, failure)
+        except BaseException:
+            # Its sender has left half way: what was handed on is executed, and nobody waits for it.
+            self._waiting.pop(message.number, None)
+            raise
+        return submission
+
+    async def _let_in(self, submission: CoreSubmission, address: str, failure: Refusal | None) -> None:
+        message = submission.message
         refusal = self.door.admit_address(address, 1 + message.batches, time.monotonic()) or failure
         if refusal is None and self.is_draining:
             refusal = DRAINING
@@ -143,13 +153,12 @@ class CoreSubmissions(Desk):
                 refusal = MESSAGE_SIZE
         if refusal is not None:
             await self._refuse_all(submission, refusal)
-            return submission
+            return
         await self._admit_all(submission, address)
         submission.verified_us = time.time_ns() // 1000
         if message.is_open:
             wait_s = (message.wait_ms_max or WAIT_MS) / 1000
             submission.timer = asyncio.get_running_loop().call_later(wait_s, self._give_up, submission)
-        return submission
 
     async def answer(self, submission: CoreSubmission, fails: bool) -> bytes:
         """Return the SubmitResponse when all is known that is waited for."""
@@ -305,7 +314,9 @@ class CoreSubmissions(Desk):
             self._close(submission.message.number)
 
     def _close(self, number: int) -> None:
-        submission = self._waiting.pop(number)
+        submission = self._waiting.pop(number, None)
+        if submission is None:
+            return
         if submission.timer is not None:
             submission.timer.cancel()
         if not submission.done.done():
