@@ -221,6 +221,8 @@ def _failures(result: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) ->
         if not phase["rate"]:
             found += [f"{name}: {count:,} orders refused: {reason}" for reason, count in counts["refused"].items()]
         executed = counts["accepted"] + sum(counts["rejected"].values())
+        if not executed:
+            found.append(f"{name}: no order was executed")
         if counts["accepted"] < executed * ACCEPTED_MIN and not counts["refused"]:
             found.append(f"{name}: only {counts['accepted']:,} of {executed:,} orders were accepted")
     if not result["audit_passed"]:
@@ -343,7 +345,10 @@ class _Run:
             "orders_per_s_answered": round(executed / max(1e-3, outcome["seconds"])),
             "trades_per_order": round(counts["trades"] / max(1, executed), 3),
             "cpu_s": meter.cpu_s,
-            "cpu_s_per_million": {who: round(used / max(1, executed) * 1e6, 3) for who, used in meter.cpu_s.items()},
+            # Where nothing was executed, which fails the run, there is nothing to divide by.
+            "cpu_s_per_million": {
+                who: round(used / executed * 1e6, 3) if executed else 0.0 for who, used in meter.cpu_s.items()
+            },
             "cores_busy": round(sum(meter.cpu_s.values()) / settled_s, 2),
             "memory_bytes": meter.memory_bytes,
         }
