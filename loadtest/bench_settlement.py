@@ -21,11 +21,11 @@ from typing import Any, Final, cast
 
 from exchange.bus.entries import ExecutionsEntry, OrdersEntry, Stamp, execution_bytes
 from exchange.bus.keys import BusKey, BusKeys, frame_origin
-from exchange.config.environment import Environment
+from exchange.config.environment import LOAD_TEST_SETTINGS, Environment
 from exchange.control.view import CONTROL_TAG
 from exchange.domain.commands import Batch, OrderType, PlaceOrder, SelfTradePrevention, Side, SignedBatch, TimeInForce
 from exchange.domain.frames import FORMAT, OrderFrame
-from exchange.domain.markets import Market, MarketState, ShardSettings
+from exchange.domain.markets import Market, MarketState
 from exchange.domain.operations import DefineShard, OperatorRole, Transfer
 from exchange.domain.signing import SignedKind, signed_bytes
 from exchange.engine.choice import DEFAULT_ENGINE, ENGINES, engine_named
@@ -56,9 +56,6 @@ FUNDS: Final = 10**15
 BASE, QUOTE = 1, 2
 BUS_KEY: Final = BusKey("bench", bytes(32))
 NAMES: Final = "names of the batches"
-SETTINGS: Final = ShardSettings(
-    max_validity_ms=3_600_000, live_nonces_per_key_max=1_048_576, open_orders_per_account_max=1_000_000
-)
 
 
 class Log:
@@ -72,11 +69,11 @@ class Log:
 
     def __init__(self, frames: int, per_frame: int, commands: int) -> None:
         operators = {role.name.lower(): public_key_of(operator_seed(ENVIRONMENT, role)).hex() for role in OperatorRole}
-        self.environment = Environment(ENVIRONMENT, operators, settings=SETTINGS)
-        control = ControlVenue(environment=ENVIRONMENT, settings=SETTINGS)
+        self.environment = Environment(ENVIRONMENT, operators, settings=LOAD_TEST_SETTINGS)
+        control = ControlVenue(environment=ENVIRONMENT, settings=LOAD_TEST_SETTINGS)
         control.operate(OperatorRole.MARKET, DefineShard(1))
         users = [control.new_user(str(number)) for number in range(KEYS)]
-        venue = Venue(engine_named(DEFAULT_ENGINE), environment=ENVIRONMENT, settings=SETTINGS)
+        venue = Venue(engine_named(DEFAULT_ENGINE), environment=ENVIRONMENT, settings=LOAD_TEST_SETTINGS)
         venue.define_markets(*map(_market, range(1, MARKETS + 1)))
         for account, _ in users:
             venue.credit(Transfer(account, BASE, FUNDS), Transfer(account, QUOTE, FUNDS))

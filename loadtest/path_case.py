@@ -21,8 +21,7 @@ import grpc
 import psutil
 
 from clob.v1 import position_pb2, settlement_service_pb2, settlement_service_pb2_grpc
-from exchange.config.environment import Durability
-from exchange.domain.markets import ShardSettings
+from exchange.config.environment import LOAD_TEST_SETTINGS, Durability
 from exchange.domain.operations import Transfer
 from exchange.embedded.data_dir import DataDir, open_data_dir
 from exchange.embedded.demo import CALL_S_MAX, ENVIRONMENT, MESSAGE_BYTES_MAX, Demo
@@ -33,10 +32,6 @@ from exchange.flow.seeded import QUOTE_ASSET, SeededFlow
 from exchange.settlement.archive import Archive
 from loadtest.generator_process import Generator, Phase, Sending, count_frames, job, sum_of
 
-SETTINGS: Final = ShardSettings(
-    max_validity_ms=3_600_000, live_nonces_per_key_max=1_048_576, open_orders_per_account_max=1_000_000
-)
-"""Orders that are signed before the run must stay valid through it."""
 VALIDITY_MARGIN_MS: Final = 1_000
 SAMPLE_S: Final = 1.0
 CALIBRATION_S: Final = 2.0
@@ -132,7 +127,7 @@ async def run_case(case: Case, folder: Path, binary: Path, say: Callable[[str], 
         ChildError, SetupError, GeneratorError, grpc.RpcError: something did not work that must.
     """
     sources = sources_of(case)
-    data = open_data_dir(folder, environment=ENVIRONMENT, durability=case.durability, settings=SETTINGS)
+    data = open_data_dir(folder, environment=ENVIRONMENT, durability=case.durability, settings=LOAD_TEST_SETTINGS)
     options = Options(
         shards=case.shards,
         workers=case.workers,
@@ -276,7 +271,7 @@ class _Run:
             demo.traders,
             self._sources,
             replace(case.sending, resting=resting),
-            SETTINGS.max_validity_ms - VALIDITY_MARGIN_MS,
+            LOAD_TEST_SETTINGS.max_validity_ms - VALIDITY_MARGIN_MS,
         )
         self._generator = await Generator.start(self._binary, asked)
         try:

@@ -135,15 +135,11 @@ def assert_same_draft(ours: Any, expected: Draft, frames: Sequence[bytes]) -> No
     assert list(map(sent_link, ours.sent)) == list(expected.sent.values())
     assert [LinkAnswer(*row) for row in zip(*ours.answers, strict=True)] == expected.answers
     assert [WithdrawalChange(*row) for row in ours.withdrawals] == expected.withdrawals
-    batches, reasons = ours.verdicts
-    start = 0
     read = [read_frame(frame) for frame in frames]
     rows = list(zip(*ours.frames, strict=True))
     assert len(rows) == len(read)
-    for (n, t_us, events, changes_markets, end), frame in zip(rows, read, strict=True):
+    for (n, t_us, events, changes_markets), frame in zip(rows, read, strict=True):
         assert (n, t_us, events, changes_markets) == (frame.n, frame.t_us, frame.events, frame.changes_markets)
-        assert list(zip(batches[start:end], reasons[start:end], strict=True)) == frame.verdicts
-        start = end
 
 
 def sent_link(row: tuple[int, int, int, int, list[tuple[int, int, int]]]) -> SentLink:

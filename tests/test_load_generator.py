@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from clob.v1 import frame_pb2
+from exchange.config.environment import LOAD_TEST_SETTINGS
 from exchange.domain.rejects import RejectReason
 from exchange.embedded.data_dir import DataDir
 from loadtest.bench_path import case_lines, plot
 from loadtest.generator_process import Generator, GeneratorError, Sending, build, count_frames
-from loadtest.path_case import GENERATOR, SETTINGS, Case, log_frames, run_case, sources_of
+from loadtest.path_case import GENERATOR, Case, log_frames, run_case, sources_of
 
 pytestmark = pytest.mark.skipif(shutil.which("cargo") is None, reason="the load generator needs cargo")
 
@@ -109,7 +110,7 @@ def test_a_job_that_cannot_be_is_refused_without_a_word_of_its_keys(
 
     async def start() -> None:
         users = [{"account": 5, "seed": secret}]
-        asked = {"address": "127.0.0.1:1", "environment": "test", "validity_ms": SETTINGS.max_validity_ms}
+        asked = {"address": "127.0.0.1:1", "environment": "test", "validity_ms": LOAD_TEST_SETTINGS.max_validity_ms}
         sending = {"stream": True, "connections": 1, "in_flight": 1, "per_signature": 1, "per_message": 1}
         rest = {"wait_ms_max": 1_000, "nonce": 1, "seed": 1, "resting": 1, "users": users}
         malformed: list[dict[str, Any]] = [{}]

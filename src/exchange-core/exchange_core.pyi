@@ -364,12 +364,8 @@ class LedgerDraft:
         """Rows of `exchange.settlement.ledger.WithdrawalChange`."""
 
     @property
-    def frames(self) -> tuple[list[int], list[int], list[int], list[bool], list[int]]:
-        """Columns n, t_us, number of events, whether it changes markets, and where its verdicts end."""
-
-    @property
-    def verdicts(self) -> tuple[list[int], list[int]]:
-        """Columns place of the batch and reason; repetitions are left out."""
+    def frames(self) -> tuple[list[int], list[int], list[int], list[bool]]:
+        """Columns n, t_us, number of events, and whether it changes markets."""
 
 @final
 class ShardFold:

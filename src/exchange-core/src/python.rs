@@ -874,20 +874,14 @@ mod folds {
         }
 
         #[getter]
-        fn frames<'py>(&self, py: Python<'py>) -> PyResult<MarketLists<'py>> {
+        fn frames<'py>(&self, py: Python<'py>) -> PyResult<(List<'py>, List<'py>, List<'py>, List<'py>)> {
             let frames = &self.0.frames;
             Ok((
                 list(py, &frames.n)?,
                 list(py, &frames.t_us)?,
                 list(py, &frames.events)?,
                 list(py, &frames.changes_markets)?,
-                list(py, &frames.verdicts_end)?,
             ))
-        }
-
-        #[getter]
-        fn verdicts<'py>(&self, py: Python<'py>) -> PyResult<(List<'py>, List<'py>)> {
-            Ok((list(py, &self.0.verdicts.batch)?, list(py, &self.0.verdicts.reason)?))
         }
     }
 

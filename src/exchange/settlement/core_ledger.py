@@ -178,5 +178,5 @@ def _link_of(row: tuple[int, int, int, int, list[tuple[int, int, int]]]) -> Sent
 def _frames_of(columns: exchange_core.LedgerDraft) -> list[ReadFrame]:
     return [
         ReadFrame(n, t_us, [], [], changes_markets, events)
-        for n, t_us, events, changes_markets, _ in zip(*columns.frames, strict=True)
+        for n, t_us, events, changes_markets in zip(*columns.frames, strict=True)
     ]

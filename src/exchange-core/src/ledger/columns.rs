@@ -81,15 +81,6 @@ pub struct FrameColumns {
     pub t_us: Vec<u64>,
     pub events: Vec<u32>,
     pub changes_markets: Vec<bool>,
-    pub verdicts_end: Vec<usize>,
-}
-
-/// Verdicts about batches, in order, repetitions left out: 1-based place in the frame, and why it was refused or 0.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct VerdictColumns {
-    pub batch: Vec<u32>,
-    pub reason: Vec<u32>,
 }
 
 /// What some frames change, before it is so.
@@ -121,8 +112,6 @@ pub struct Draft {
     pub withdrawals: WithdrawalColumns,
     /// The frames.
     pub frames: FrameColumns,
-    /// What they say about batches.
-    pub verdicts: VerdictColumns,
 }
 
 /// A ledger as rows, which is how a database keeps it. At position 0 the hash does not count.

@@ -12,8 +12,8 @@ use crate::hashing::{chain_hash, input_hash};
 use crate::kinds::SELL;
 use crate::units::AMOUNT_UNITS_MAX;
 use crate::wire::messages::{
-    BatchResult, Deposited, FeesPaidOut, FundsCredited, FundsSent, LinkResult, MarketDefined, MarketStateChanged,
-    Trade, WithdrawalClosed, WithdrawalRequested,
+    Deposited, FeesPaidOut, FundsCredited, FundsSent, LinkResult, MarketDefined, MarketStateChanged, Trade,
+    WithdrawalClosed, WithdrawalRequested,
 };
 use crate::wire::{EventMember, Message};
 
@@ -159,7 +159,6 @@ impl<'l> Folding<'l> {
         frames.t_us.push(head.t_us);
         frames.events.push(0);
         frames.changes_markets.push(false);
-        frames.verdicts_end.push(self.draft.verdicts.batch.len());
     }
 
     /// Take in an event; return whether it is of a kind that is read here.
@@ -169,7 +168,6 @@ impl<'l> Folding<'l> {
         const CREDITED: u32 = FundsCredited::NUMBER as u32;
         const SENT: u32 = FundsSent::NUMBER as u32;
         const LINK: u32 = LinkResult::NUMBER as u32;
-        const BATCH: u32 = BatchResult::NUMBER as u32;
         const MARKET: u32 = MarketDefined::NUMBER as u32;
         const MARKET_STATE: u32 = MarketStateChanged::NUMBER as u32;
         const DEPOSITED: u32 = Deposited::NUMBER as u32;
@@ -185,7 +183,6 @@ impl<'l> Folding<'l> {
             CREDITED => self.fold_credited(&FundsCredited::decode(data)?)?,
             SENT => self.fold_sent(&FundsSent::decode(data)?)?,
             LINK => self.fold_link(&LinkResult::decode(data)?)?,
-            BATCH => self.note_verdict(&BatchResult::decode(data)?),
             MARKET => self.fold_market(&MarketDefined::decode(data)?),
             MARKET_STATE => {
                 MarketStateChanged::decode(data)?;
@@ -228,9 +225,6 @@ impl<'l> Folding<'l> {
                     };
                 }
             }
-        }
-        if let (Some(end), verdicts) = (self.draft.frames.verdicts_end.last_mut(), &self.draft.verdicts) {
-            *end = verdicts.batch.len();
         }
         Ok(())
     }
@@ -358,13 +352,6 @@ impl<'l> Folding<'l> {
     fn note_changed_markets(&mut self) {
         if let Some(changes) = self.draft.frames.changes_markets.last_mut() {
             *changes = true;
-        }
-    }
-
-    fn note_verdict(&mut self, event: &BatchResult) {
-        if event.repeat_n == 0 {
-            self.draft.verdicts.batch.push(event.batch);
-            self.draft.verdicts.reason.push(event.reason);
         }
     }
 

@@ -14,7 +14,7 @@ mod wide;
 use hashbrown::HashMap;
 
 pub use columns::{
-    AnswerColumns, Draft, FrameColumns, LinkEndColumns, MarketColumns, Rows, SentColumns, UnitColumns, VerdictColumns,
+    AnswerColumns, Draft, FrameColumns, LinkEndColumns, MarketColumns, Rows, SentColumns, UnitColumns,
     WithdrawalColumns,
 };
 pub use errors::{LedgerError, OpenError, Reason, Stop};
