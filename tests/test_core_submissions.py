@@ -397,6 +397,21 @@ def test_arguments_that_do_not_fit_are_named() -> None:
     assert desk.forget(1) == []
 
 
+def test_a_message_that_was_released_holds_nothing() -> None:
+    one = Maker(World(), 5).batch()
+    request = order_service_pb2.SubmitRequest()
+    request.batches.add(key_id=one.key_id, payload=one.payload, signature=one.signature)
+    message = SubmitMessage.read(request.SerializeToString())
+    assert message is not None
+    assert message.fields(0)[0] == one.key_id
+    message.release()
+    assert not message.is_open
+    assert message.answer() == (b"", [], [], [])
+    assert not message.give_up()
+    with pytest.raises(ValueError, match="SHAPE: batch 0 of 0"):
+        message.fields(0)
+
+
 @pytest.mark.parametrize(
     "frame", [b"\x10", b"\x3a", b"\x3a\x05\x12", b"\x3a\x00", b"\x3a\x04\x12\x02\x08\x02", b"\x12\xff"]
 )

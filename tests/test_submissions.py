@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from clob.v1 import door_reason_pb2, event_pb2, order_service_pb2, outcome_pb2
+from clob.v1 import door_reason_pb2, event_pb2, frame_pb2, order_service_pb2, outcome_pb2
 from exchange.bus.entries import ExecutionsEntry, Stamp
 from exchange.bus.errors import BusUnavailable
 from exchange.control.view import ControlView
@@ -570,6 +570,59 @@ def test_repetitions_of_one_frame_read_it_once_and_have_the_outcome_of_the_first
             outcome.repeated = False
             assert outcome == before
         assert [one.reason for one in response.explanations] == [event_pb2.REJECT_REASON_UNKNOWN_ORDER]
+
+    at_a_desk(test)
+
+
+def test_an_answer_has_only_so_many_bytes_of_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes, thousands of times in a message, must not become thousands of copies of a long outcome."""
+
+    async def test(desk: Desk) -> None:
+        kind = "submissions" if desk.kind == "reference" else "core_submissions"
+        monkeypatch.setattr(f"exchange.ingress.{kind}.REPEATED_BYTES_MAX", 40)
+        batch = desk.sign()
+        call = desk.submit(batch)
+        rejected = CommandRejected(1, desk.account, 1, RejectReason.UNKNOWN_ORDER, 0, 1)
+        desk.execute(await desk.chunk(0), 7, BatchResult(1), rejected, rejected)
+        (told,) = (await call).outcomes
+        again = desk.submit(*[batch] * 30)
+        desk.execute(await desk.chunk(1), 8, *(BatchResult(place, 0, 7, 1) for place in range(1, 31)))
+        got = (await again).outcomes
+        whole = [outcome for outcome in got if outcome.state == EXECUTED]
+        assert [len(outcome.events) for outcome in whole] == [len(told.events)] * len(whole)
+        assert 1 <= len(whole) <= 3
+        assert {(one.state, one.n, one.batch) for one in got if one.state != EXECUTED} == {(SEQUENCED, 7, 1)}
+
+    at_a_desk(test)
+
+
+def test_events_with_fields_of_a_newer_engine_are_told_and_other_sides_stay_hidden() -> None:
+    async def test(desk: Desk) -> None:
+        call = desk.submit(desk.sign(), desk.sign())
+        chunk = await desk.chunk(0)
+        newer = b"\xa0\x06\x01"
+        trade = event_pb2.Event(
+            trade=event_pb2.Trade(
+                market=3, price_ticks=5, maker_account=desk.account + 1, maker_order_id=8, taker_account=desk.account
+            )
+        )
+        trade.trade.MergeFromString(newer)
+        refused = event_pb2.Event(command_rejected=event_pb2.CommandRejected(command=1, account=desk.account))
+        refused.command_rejected.MergeFromString(newer)
+        frame = frame_pb2.ExecutionFrame.FromString(
+            encode(ExecutionFrame(FORMAT, 1, 77, 1, bytes(32), bytes(32), (BatchResult(1),)))
+        )
+        frame.events.append(trade)
+        frame.events.append(event_pb2.Event(batch_result=event_pb2.BatchResult(batch=2)))
+        frame.events.append(refused)
+        desk.submissions.take_executed(
+            Executed(1, 1, 1, 2, 3, frame.SerializeToString(deterministic=True), [Part(chunk.chunk, 1)])
+        )
+        first, second = (await call).outcomes
+        assert (first.state, second.state) == (EXECUTED, EXECUTED)
+        seen = first.events[1].trade
+        assert (seen.taker_account, seen.maker_account, seen.maker_order_id) == (desk.account, 0, 0)
+        assert second.events[1].command_rejected.account == desk.account
 
     at_a_desk(test)
 

@@ -3,7 +3,8 @@
 Bytes and plain numbers only; `exchange.engine.core` makes the engines' port of them. A call takes a whole batch and
 releases the GIL while it works. An argument of another type raises TypeError, a tuple of another length ValueError, a
 number that does not fit its field OverflowError. A panic in the core, which no input causes, raises Stop with the
-reason INVARIANT; one while a Shard, a Ledger or a ShardFold was changed is raised again by whatever is asked of it.
+reason INVARIANT; one while a Shard, a Ledger, a ShardFold or an IngressDesk was changed is raised again by whatever is
+asked of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -761,6 +762,9 @@ class SubmitMessage:
     def unanswered(self, index: int) -> bool:
         """Settle that nothing more is known of a batch than its position, SEQUENCED, or not even that, UNKNOWN."""
 
+    def release(self) -> None:
+        """Let go of everything that it holds: nobody asks any more. It has no batch then, and is not open."""
+
     def give_up(self) -> bool:
         """Settle so every batch that was handed on and has no outcome."""
 
@@ -838,9 +842,6 @@ class IngressDesk:
 
     def set_validity(self, allowed_ms: Sequence[tuple[int, int]]) -> None:
         """Know the longest validity that shards allow, in milliseconds, of no others."""
-
-    def set_time(self, shard: int, t_us: int) -> None:
-        """Know the time of a shard's entry."""
 
     def admit(
         self,

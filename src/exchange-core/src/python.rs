@@ -1244,6 +1244,7 @@ mod ingress {
     use crate::frames::Malformed;
     use crate::ingress::{self, Desk, Gate, Key, Now, Rates, Refused, Shared, Stage, Stamps};
     use crate::limits;
+    use crate::running::Running;
 
     create_exception!(exchange_core, FrameFormError, PyValueError, "Bytes do not have the form of an execution frame.");
 
@@ -1314,10 +1315,11 @@ mod ingress {
 
         /// Return the message, if it has a batch of that place.
         fn with(&self, index: usize) -> PyResult<MutexGuard<'_, ingress::Message>> {
-            if index < self.batches {
-                Ok(locked(&self.message))
+            let message = locked(&self.message);
+            if index < message.len() {
+                Ok(message)
             } else {
-                Err(PyValueError::new_err(format!("SHAPE: batch {index} of {}", self.batches)))
+                Err(PyValueError::new_err(format!("SHAPE: batch {index} of {}", message.len())))
             }
         }
     }
@@ -1405,6 +1407,10 @@ mod ingress {
             Ok(self.with(index)?.unanswered(index))
         }
 
+        fn release(&self) {
+            locked(&self.message).release();
+        }
+
         fn give_up(&self) -> bool {
             locked(&self.message).give_up()
         }
@@ -1428,77 +1434,84 @@ mod ingress {
     /// `exchange_core.IngressDesk`.
     #[pyclass(module = "exchange_core", frozen)]
     pub struct IngressDesk {
-        desk: Mutex<Desk>,
+        desk: Mutex<Running<Desk>>,
         verifier: Py<Verifier>,
         rates: Py<KeyRates>,
+    }
+
+    impl IngressDesk {
+        /// Change the desk with the GIL released; after a panic in it every call is the same stop.
+        fn change<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Desk) -> T + Send) -> PyResult<T> {
+            Ok(py.detach(|| locked(&self.desk).change(work))?)
+        }
     }
 
     #[pymethods]
     impl IngressDesk {
         #[new]
         fn new(signed_prefix: &[u8], verifier: Py<Verifier>, key_rates: Py<KeyRates>, commands_max: u64) -> Self {
-            let desk = Mutex::new(Desk::new(Gate::new(signed_prefix.to_vec()), commands_max));
+            let desk = Desk::new(Gate::new(signed_prefix.to_vec()), commands_max);
+            let desk = Mutex::new(Running::new(desk));
             Self { desk, verifier, rates: key_rates }
         }
 
         #[getter]
-        fn commands(&self) -> u64 {
-            locked(&self.desk).commands()
+        fn commands(&self) -> PyResult<u64> {
+            Ok(locked(&self.desk).get()?.commands())
         }
 
         #[getter]
-        fn has_some(&self) -> bool {
-            locked(&self.desk).has_some()
+        fn has_some(&self) -> PyResult<bool> {
+            Ok(locked(&self.desk).get()?.has_some())
         }
 
         #[getter]
-        fn awaited(&self) -> Vec<u64> {
-            locked(&self.desk).awaited()
+        fn awaited(&self) -> PyResult<Vec<u64>> {
+            Ok(locked(&self.desk).get()?.awaited())
         }
 
         #[setter]
-        fn set_is_lost(&self, is_lost: bool) {
-            locked(&self.desk).is_lost = is_lost;
+        fn set_is_lost(&self, py: Python<'_>, is_lost: bool) -> PyResult<()> {
+            self.change(py, |desk| desk.is_lost = is_lost)
         }
 
         #[setter]
-        fn set_is_draining(&self, is_draining: bool) {
-            locked(&self.desk).is_draining = is_draining;
+        fn set_is_draining(&self, py: Python<'_>, is_draining: bool) -> PyResult<()> {
+            self.change(py, |desk| desk.is_draining = is_draining)
         }
 
-        fn forget_view(&self) {
-            locked(&self.desk).gate.forget();
+        fn forget_view(&self, py: Python<'_>) -> PyResult<()> {
+            self.change(py, |desk| desk.gate.forget())
         }
 
-        fn set_keys(&self, keys: Vec<KeyRow>) -> PyResult<()> {
-            let mut desk = locked(&self.desk);
-            for (key_id, public_key, user, account, revoked) in keys {
-                let public_key = exactly::<{ limits::PUBLIC_KEY_BYTES }>("a public key", &public_key)?;
-                desk.gate.set_key(exactly("a key_id", &key_id)?, Key { public_key, user, account, revoked });
-            }
-            Ok(())
+        fn set_keys(&self, py: Python<'_>, keys: Vec<KeyRow>) -> PyResult<()> {
+            self.change(py, |desk| {
+                for (key_id, public_key, user, account, revoked) in keys {
+                    let public_key = exactly::<{ limits::PUBLIC_KEY_BYTES }>("a public key", &public_key)?;
+                    desk.gate.set_key(exactly("a key_id", &key_id)?, Key { public_key, user, account, revoked });
+                }
+                Ok(())
+            })?
         }
 
-        fn set_accounts(&self, accounts: Vec<(u64, u64)>) {
-            let mut desk = locked(&self.desk);
-            for (account, user) in accounts {
-                desk.gate.set_account(account, user);
-            }
+        fn set_accounts(&self, py: Python<'_>, accounts: Vec<(u64, u64)>) -> PyResult<()> {
+            self.change(py, |desk| {
+                for (account, user) in accounts {
+                    desk.gate.set_account(account, user);
+                }
+            })
         }
 
-        fn set_shards(&self, shards: Vec<u32>) {
-            let mut desk = locked(&self.desk);
-            for shard in shards {
-                desk.gate.set_shard(shard);
-            }
+        fn set_shards(&self, py: Python<'_>, shards: Vec<u32>) -> PyResult<()> {
+            self.change(py, |desk| {
+                for shard in shards {
+                    desk.gate.set_shard(shard);
+                }
+            })
         }
 
-        fn set_validity(&self, allowed_ms: Vec<(u32, u64)>) {
-            locked(&self.desk).gate.set_validity(&allowed_ms);
-        }
-
-        fn set_time(&self, shard: u32, t_us: u64) {
-            locked(&self.desk).gate.set_time(shard, t_us);
+        fn set_validity(&self, py: Python<'_>, allowed_ms: Vec<(u32, u64)>) -> PyResult<()> {
+            self.change(py, |desk| desk.gate.set_validity(&allowed_ms))
         }
 
         #[allow(clippy::too_many_arguments, clippy::similar_names)]
@@ -1518,9 +1531,8 @@ mod ingress {
             }
             let (verifier, rates) = (self.verifier.bind(py).borrow(), self.rates.get());
             let (verifier, shared) = (&*verifier, &message.message);
-            let admitted = released(py, || {
+            let admitted = self.change(py, |desk| {
                 let (mut verifier, mut rates) = (verifier.locked(), locked(&rates.rates));
-                let mut desk = locked(&self.desk);
                 desk.admit(
                     shared,
                     start..stop,
@@ -1534,12 +1546,12 @@ mod ingress {
             Ok((admitted.next, admitted.refused.into_iter().map(refused_row).collect()))
         }
 
-        fn hand_over<'py>(&self, py: Python<'py>, everything: bool) -> Vec<HandedRow<'py>> {
-            let handed = locked(&self.desk).hand_over(everything);
+        fn hand_over<'py>(&self, py: Python<'py>, everything: bool) -> PyResult<Vec<HandedRow<'py>>> {
+            let handed = self.change(py, |desk| desk.hand_over(everything))?;
             let row = |one: ingress::Handed| {
                 (one.chunk, one.shard, one.control_n, one.batches, one.commands, PyBytes::new(py, &one.data))
             };
-            handed.into_iter().map(row).collect()
+            Ok(handed.into_iter().map(row).collect())
         }
 
         fn sequenced(
@@ -1551,7 +1563,7 @@ mod ingress {
             framed_us: u64,
             parts: Vec<(u64, u32)>,
         ) -> PyResult<Vec<u64>> {
-            released(py, || locked(&self.desk).sequenced(shard, n, t_us, framed_us, &parts))
+            self.change(py, |desk| desk.sequenced(shard, n, t_us, framed_us, &parts))
         }
 
         fn executed(
@@ -1564,12 +1576,12 @@ mod ingress {
         ) -> PyResult<(Vec<u64>, Vec<ingress::Odd>, u64)> {
             let (taken_us, executed_us, seen_us, answered_us) = stamps;
             let stamps = Stamps { taken_us, executed_us, seen_us, answered_us };
-            let executed = released(py, || locked(&self.desk).executed(shard, frame, stamps, &parts))?;
+            let executed = self.change(py, |desk| desk.executed(shard, frame, stamps, &parts))?;
             executed.map_err(|Malformed| FrameFormError::new_err("the bytes are no execution frame"))
         }
 
-        fn forget(&self, chunk: u64) -> Vec<ingress::Forgotten> {
-            locked(&self.desk).forget(chunk)
+        fn forget(&self, py: Python<'_>, chunk: u64) -> PyResult<Vec<ingress::Forgotten>> {
+            self.change(py, |desk| desk.forget(chunk))
         }
     }
 

@@ -28,6 +28,9 @@ ATTEMPTS_MAX: Final = 4
 ELSEWHERE_S_MAX: Final = 0.1
 ELSEWHERE_ROWS_MAX: Final = 64
 REPEATS_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Execution frames that are kept for repetitions."""
+REPEATED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Repeated outcomes in one answer: what is beyond it is told by its position, and by GetOutcome."""
 
 CALL_REASONS: Final = frozenset(
     {

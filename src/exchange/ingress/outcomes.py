@@ -69,7 +69,7 @@ class ScannedFrame:
         batches: by place, the first is 1; empty: the order frame was refused as a whole.
     """
 
-    __slots__ = ("batches", "data", "n", "t_us")
+    __slots__ = ("_rejected", "_seen", "batches", "data", "n", "t_us")
 
     def __init__(self, data: bytes) -> None:
         """Cut a frame of our own log; nothing is checked that its chain hash vouches for.
@@ -78,6 +78,9 @@ class ScannedFrame:
             FrameError: it has not the form of a frame.
         """
         self.data = data
+        # What was cut once is not cut again for every repetition of the same bytes.
+        self._seen: dict[tuple[int, int], bytes] = {}
+        self._rejected: dict[int, list[event_pb2.CommandRejected]] = {}
         self.n, self.t_us, pos = _read_head(data)
         self.batches: list[ScannedBatch] = []
         end = len(data)
@@ -113,18 +116,24 @@ class ScannedFrame:
         batch = self.batches[place - 1]
         if not batch.flags & _HAS_TRADE:
             return self.data[batch.start : batch.stop]
-        return blank_trades(self.data, batch.start, batch.stop, account)
+        seen = self._seen.get((place, account))
+        if seen is None:
+            seen = self._seen[place, account] = blank_trades(self.data, batch.start, batch.stop, account)
+        return seen
 
     def rejected(self, place: int) -> list[event_pb2.CommandRejected]:
         """Return the refused commands of a batch."""
         batch = self.batches[place - 1]
         if not batch.flags & _HAS_REJECT:
             return []
-        return [
-            event_pb2.Event.FromString(self.data[start:stop]).command_rejected
-            for start, stop in _contents(self.data, batch.start, batch.stop)
-            if self.data[start] == _COMMAND_REJECTED
-        ]
+        rejected = self._rejected.get(place)
+        if rejected is None:
+            rejected = self._rejected[place] = [
+                event_pb2.Event.FromString(self.data[start:stop]).command_rejected
+                for start, stop in _contents(self.data, batch.start, batch.stop)
+                if self.data[start] == _COMMAND_REJECTED
+            ]
+        return rejected
 
 
 def blank_trades(data: bytes, start: int, stop: int, account: int) -> bytes:

@@ -19,6 +19,7 @@ from exchange.ingress.desk import (
     DRAINING,
     LOST,
     MESSAGE_SIZE,
+    REPEATED_BYTES_MAX,
     WAIT_MS,
     Desk,
     failure_of,
@@ -51,6 +52,7 @@ class Submission:
         done: set when nothing is awaited any more.
         rejected: reject reasons that occur.
         refusals: door refusals, one per refused batch.
+        repeated_bytes: of outcomes that were told before.
         short: account, asset and shard of commands that were refused for funds.
         stages: by shard and position, when asked for.
     """
@@ -63,6 +65,7 @@ class Submission:
         "received_us",
         "refusals",
         "rejected",
+        "repeated_bytes",
         "sent",
         "short",
         "stages",
@@ -84,6 +87,7 @@ class Submission:
         self.is_open = True
         self.rejected: set[int] = set()
         self.refusals: list[Refusal] = []
+        self.repeated_bytes = 0
         self.short: set[tuple[int, int, int]] = set()
         self.stages: dict[tuple[int, int], order_service_pb2.EntryStages] = {}
         self.timer: asyncio.TimerHandle | None = None
@@ -521,6 +525,10 @@ class Submissions(Desk):
         if frame is None:
             await self._ask_settlement(sent, repeated=True, n=n, place=place)
         elif sent.submission.is_open:
+            if sent.submission.repeated_bytes > REPEATED_BYTES_MAX:
+                sent.submission.settle(sent.index, outcomes.not_answered(sent.batch, n, place, frame.t_us))
+                return
+            sent.submission.repeated_bytes += len(frame.events_for(place, sent.batch.account))
             self._settle_executed(frame, place, sent, repeated=True)
 
     async def _ask_settlement(self, sent: Sent, repeated: bool, n: int = 0, place: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::frames::{Malformed, RawEvent, split};
+use crate::frames::{Events, Malformed, RawEvent, split};
 use crate::kinds::RejectReason;
 use crate::private::{append_event, append_seen};
 use crate::wire::messages::{BatchResult, CommandRejected, Trade};
@@ -49,6 +49,8 @@ impl<'a> Cut<'a> {
             let Some(place) = places.last_mut() else { continue };
             place.events.end = data.len() - events.rest().len();
             if event.member == u32::from(Trade::NUMBER) {
+                // What cannot be read cannot be blanked, and is not shown to anybody.
+                Trade::decode_or_none(event.content).ok_or(Malformed)?;
                 place.has_trade = true;
             } else if event.member == u32::from(CommandRejected::NUMBER) {
                 let rejected = CommandRejected::decode_or_none(event.content).ok_or(Malformed)?;
@@ -67,11 +69,12 @@ impl<'a> Cut<'a> {
         let place = &self.places[place as usize - 1];
         let bytes = &self.data[place.events.clone()];
         if place.has_trade {
-            // Bytes that were read once are read alike again.
-            for RawEvent { member, content } in crate::frames::Events::of(bytes).flatten() {
-                match Trade::decode_or_none(content).filter(|_| member == u32::from(Trade::NUMBER)) {
-                    Some(trade) => append_seen(out, &trade, account),
-                    None => append_event(out, member, content),
+            // These bytes were read when the frame was cut, its trades too.
+            for RawEvent { member, content } in Events::of(bytes).flatten() {
+                if member != u32::from(Trade::NUMBER) {
+                    append_event(out, member, content);
+                } else if let Some(trade) = Trade::decode_or_none(content) {
+                    append_seen(out, &trade, account);
                 }
             }
         } else {

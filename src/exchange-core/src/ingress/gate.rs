@@ -188,12 +188,12 @@ impl Gate {
             }
             let key_id = message.key_id(index);
             let Some(key) = self.keys.get(key_id).filter(|key| !key.revoked) else { continue };
-            if message.verdict(index, &key.public_key).is_some() {
-                continue;
-            }
             let asked = self.asked.entry(*key_id).or_default();
             if rates.has_more_than(f64::from(*asked), key_id, now_s) {
                 *asked += 1;
+                if message.verdict(index, &key.public_key).is_some() {
+                    continue;
+                }
                 let start = self.signed.len();
                 self.signed.extend_from_slice(&self.prefix);
                 self.signed.extend_from_slice(message.payload(index));

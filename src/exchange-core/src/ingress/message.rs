@@ -54,13 +54,19 @@ pub(super) struct Whereabouts {
     pub(super) framed_us: u64,
 }
 
+/// Where a batch stands in its message.
 #[derive(Clone, Debug)]
-struct Batch {
+struct Parts {
     /// Key and length included: an element of `OrderFrame.batches`.
     element: Range<u32>,
     key_id: Range<u32>,
     payload: Range<u32>,
     signature: Range<u32>,
+}
+
+/// What is known of a batch.
+#[derive(Clone, Debug, Default)]
+struct Known {
     head: Option<BatchHead>,
     verdict: Option<(PublicKey, bool)>,
     outcome: Option<Range<u32>>,
@@ -76,7 +82,9 @@ pub struct Message {
     wait: i32,
     wait_ms_max: u32,
     with_stages: bool,
-    batches: Vec<Batch>,
+    parts: Vec<Parts>,
+    /// By batch; none before there is something to know.
+    known: Vec<Known>,
     /// Name that its owner has given it.
     pub number: u64,
     outcomes: Vec<u8>,
@@ -119,20 +127,21 @@ struct Parsed {
     wait: i32,
     wait_ms_max: u32,
     with_stages: bool,
-    batches: Vec<Batch>,
+    parts: Vec<Parts>,
 }
 
 impl Parsed {
     fn into_message(self, request: &[u8]) -> Message {
-        let Self { environment, wait, wait_ms_max, with_stages, batches } = self;
+        let Self { environment, wait, wait_ms_max, with_stages, parts } = self;
         Message {
             request: request.to_vec(),
             environment,
             wait,
             wait_ms_max,
             with_stages,
-            missing: batches.len(),
-            batches,
+            missing: parts.len(),
+            parts,
+            known: Vec::new(),
             number: 0,
             outcomes: Vec::new(),
             is_open: true,
@@ -168,12 +177,12 @@ fn read_request(mut reader: Reader<'_>, within: &[u8]) -> Option<Parsed> {
         reader.skip_key();
         let content = reader.content(0, u64::MAX)?;
         let element = range_in(within, &at[..at.len() - reader.rest().len()]);
-        parsed.batches.push(read_signed_batch(content, within, element)?);
+        parsed.parts.push(read_signed_batch(content, within, element)?);
     }
     reader.is_done().then_some(parsed)
 }
 
-fn read_signed_batch(content: &[u8], within: &[u8], element: Range<u32>) -> Option<Batch> {
+fn read_signed_batch(content: &[u8], within: &[u8], element: Range<u32>) -> Option<Parts> {
     let mut reader = Reader::new(content);
     let mut field = |number: u8| {
         if reader.key() != (number << 3 | 2) {
@@ -183,17 +192,7 @@ fn read_signed_batch(content: &[u8], within: &[u8], element: Range<u32>) -> Opti
         Some(range_in(within, reader.content(1, u64::MAX)?))
     };
     let (key_id, payload, signature) = (field(1)?, field(2)?, field(3)?);
-    reader.is_done().then_some(Batch {
-        element,
-        key_id,
-        payload,
-        signature,
-        head: None,
-        verdict: None,
-        outcome: None,
-        whereabouts: Whereabouts::default(),
-        attempts: 0,
-    })
+    reader.is_done().then_some(Parts { element, key_id, payload, signature })
 }
 
 /// Return where a part of bytes stands in them.
@@ -231,52 +230,65 @@ impl Message {
         self.with_stages
     }
 
-    /// Return how many batches it has.
+    /// Return how many batches it has; 0 once it was released.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.batches.len()
+        self.parts.len()
     }
 
     /// Return whether it has no batch.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.parts.is_empty()
     }
 
     /// Read every batch strictly; return how many commands those have whose bytes are in order.
     pub fn read_batches(&mut self, commands: &mut Vec<Command>) -> usize {
         let mut count = 0;
-        for batch in &mut self.batches {
-            let payload = &self.request[wide(&batch.payload)];
-            let is_in_bounds = batch.key_id.len() == KEY_ID_BYTES
-                && batch.signature.len() == SIGNATURE_BYTES
+        self.know();
+        for (parts, known) in self.parts.iter().zip(&mut self.known) {
+            let payload = &self.request[wide(&parts.payload)];
+            let is_in_bounds = parts.key_id.len() == KEY_ID_BYTES
+                && parts.signature.len() == SIGNATURE_BYTES
                 && payload.len() <= BATCH_BYTES_MAX;
             commands.clear();
-            batch.head = if is_in_bounds { read_batch(payload, commands) } else { None };
-            count += batch.head.map_or(0, |head| head.len as usize);
+            known.head = if is_in_bounds { read_batch(payload, commands) } else { None };
+            count += known.head.map_or(0, |head| head.len as usize);
         }
         count
+    }
+
+    /// Make room for what is to be known of the batches.
+    fn know(&mut self) {
+        self.known.resize_with(self.parts.len(), Known::default);
+    }
+
+    /// Let go of everything: nobody asks any more. Whoever still holds it finds that nothing is waited for.
+    pub fn release(&mut self) {
+        let Self { number, wait, wait_ms_max, with_stages, .. } = *self;
+        let parsed = Parsed { environment: 0..0, wait, wait_ms_max, with_stages, parts: Vec::new() };
+        *self = Self { number, is_open: false, ..parsed.into_message(&[]) };
     }
 
     /// Return `key_id`, payload and signature of a batch as they came.
     #[must_use]
     pub fn fields(&self, index: usize) -> (&[u8], &[u8], &[u8]) {
-        let batch = &self.batches[index];
+        let parts = &self.parts[index];
         let part = |range: &Range<u32>| &self.request[wide(range)];
-        (part(&batch.key_id), part(&batch.payload), part(&batch.signature))
+        (part(&parts.key_id), part(&parts.payload), part(&parts.signature))
     }
 
-    /// Return what a batch says of itself; None: its bytes are not in order.
+    /// Return what a batch says of itself; None: its bytes are not in order, or were not read yet.
     #[inline]
     #[must_use]
     pub fn head(&self, index: usize) -> Option<BatchHead> {
-        self.batches[index].head
+        self.known.get(index).and_then(|known| known.head)
     }
 
     /// Return how often a batch was handed on.
     #[must_use]
     pub fn attempts(&self, index: usize) -> u32 {
-        self.batches[index].attempts
+        self.known.get(index).map_or(0, |known| known.attempts)
     }
 
     /// Return whether something is still waited for.
@@ -286,7 +298,7 @@ impl Message {
     }
 
     pub(super) fn is_readable(&self, index: usize) -> bool {
-        self.batches[index].head.is_some()
+        self.head(index).is_some()
     }
 
     pub(super) fn key_id(&self, index: usize) -> &[u8; KEY_ID_BYTES] {
@@ -302,33 +314,36 @@ impl Message {
     }
 
     pub(super) fn element(&self, index: usize) -> &[u8] {
-        &self.request[wide(&self.batches[index].element)]
+        &self.request[wide(&self.parts[index].element)]
     }
 
     pub(super) fn verdict(&self, index: usize, public_key: &PublicKey) -> Option<bool> {
-        self.batches[index].verdict.filter(|(under, _)| under == public_key).map(|(_, is_valid)| is_valid)
+        self.known[index].verdict.filter(|(under, _)| under == public_key).map(|(_, is_valid)| is_valid)
     }
 
     pub(super) fn set_verdict(&mut self, index: usize, public_key: PublicKey, is_valid: bool) {
-        self.batches[index].verdict = Some((public_key, is_valid));
+        self.known[index].verdict = Some((public_key, is_valid));
     }
 
     pub(super) fn handed_on(&mut self, index: usize) {
-        let batch = &mut self.batches[index];
-        batch.attempts += 1;
-        batch.whereabouts = Whereabouts::default();
+        let known = &mut self.known[index];
+        known.attempts += 1;
+        known.whereabouts = Whereabouts::default();
     }
 
     /// Return whether a batch has no outcome yet and one is waited for.
     #[inline]
     #[must_use]
     pub fn lacks(&self, index: usize) -> bool {
-        self.is_open && self.batches[index].outcome.is_none()
+        self.is_open && self.known.get(index).is_none_or(|known| known.outcome.is_none())
     }
 
     /// Take that a batch has a position; return whether nothing is waited for any more, now.
     pub(super) fn sequenced(&mut self, index: usize, whereabouts: Whereabouts) -> bool {
-        self.batches[index].whereabouts = whereabouts;
+        if !self.is_open {
+            return false;
+        }
+        self.known[index].whereabouts = whereabouts;
         self.wait == WAIT_SEQUENCED && self.unanswered(index)
     }
 
@@ -337,9 +352,10 @@ impl Message {
         if !self.lacks(index) {
             return false;
         }
+        self.know();
         let start = self.outcomes.len() as u32;
         write(&mut self.outcomes);
-        self.batches[index].outcome = Some(start..self.outcomes.len() as u32);
+        self.known[index].outcome = Some(start..self.outcomes.len() as u32);
         self.missing -= 1;
         self.is_open = self.missing > 0;
         !self.is_open
@@ -355,7 +371,8 @@ impl Message {
         if !self.lacks(index) {
             return false;
         }
-        let Batch { whereabouts: at, head, .. } = self.batches[index].clone();
+        self.know();
+        let (at, head) = (self.known[index].whereabouts, self.known[index].head);
         if at.n > 0 && self.with_stages {
             let stage = self.stage(at.shard, at.n);
             (stage.framed_us, stage.sequenced_us) = (at.framed_us, at.t_us);
@@ -372,8 +389,8 @@ impl Message {
     /// Wait no longer: what was handed on is unanswered. Return as `settle`.
     pub fn give_up(&mut self) -> bool {
         let mut is_done = false;
-        for index in 0..self.batches.len() {
-            if self.batches[index].attempts > 0 {
+        for index in 0..self.known.len() {
+            if self.known[index].attempts > 0 {
                 is_done |= self.unanswered(index);
             }
         }
@@ -399,8 +416,8 @@ impl Message {
     /// Return what its sender is told now.
     #[must_use]
     pub fn answer(&self) -> Answer {
-        let mut outcomes = Vec::with_capacity(self.outcomes.len() + 4 * self.batches.len());
-        for outcome in self.batches.iter().filter_map(|batch| batch.outcome.as_ref()) {
+        let mut outcomes = Vec::with_capacity(self.outcomes.len() + 4 * self.parts.len());
+        for outcome in self.known.iter().filter_map(|known| known.outcome.as_ref()) {
             let outcome = &self.outcomes[wide(outcome)];
             outcomes.push(0x0a);
             outcomes.varint(outcome.len() as u64);
