@@ -140,6 +140,8 @@ SHARD_BREACHES: list[tuple[str, Alter]] = [
     ("I-20", put("last_trade", 2**64 - 1)),
     ("I-20", put("books.0.market_seq", 2**64 - 1)),
     ("I-20", put("accounts.0.account_seq", 2**64 - 1)),
+    ("I-20", put("last_cancel_all", 2**64 - 1)),
+    ("I-20", put("last_timer", 2**64 - 1)),
     ("I-20", put("core.operators.0.last_sequence", 2**64 - 1)),
     ("I-20", put("core.links_in.0.last_sequence", 2**64 - 1)),
     ("I-20", put("core.links_out.0.last_sequence", 2**64 - 1)),
@@ -166,6 +168,9 @@ CONTROL_BREACHES: list[tuple[str, Alter]] = [
     ("I-17", put("keys.0.user", 99)),
     ("I-17", put("last_account", 99)),
     ("I-20", put("last_user", 2**51)),
+    ("I-17", put("last_user", 2**50)),
+    ("I-17", put("last_account", 2**50)),
+    ("I-20", put("last_account", 2**51)),
     ("I-20", put("last_withdrawal", 2**64 - 1)),
     ("I-20", put("treasury.0.account_seq", 2**64 - 1)),
 ]
@@ -179,6 +184,14 @@ def test_a_breach_in_a_shard_is_found(shard: ShardState, name: str, alter: Alter
 @pytest.mark.parametrize(("name", "alter"), CONTROL_BREACHES)
 def test_a_breach_in_shard_0_is_found(control: ControlState, name: str, alter: Alter) -> None:
     assert name in _names(broken_in_control(alter(control)))
+
+
+@pytest.mark.parametrize("alter", [alter for name, alter in SHARD_BREACHES if name == "I-20"])
+def test_no_engine_loads_a_state_whose_counters_are_beyond_reach(
+    shard: ShardState, engine: EngineFactory, alter: Alter
+) -> None:
+    with pytest.raises(CheckpointError, match=r"^CHECKPOINT_INVARIANT: I-20 .*; take an older checkpoint"):
+        engine.from_checkpoint(write_checkpoint(alter(shard)))
 
 
 @pytest.mark.parametrize("alter", [alter for _, alter in GENESIS_BREACHES] + [OFF_CURVE])

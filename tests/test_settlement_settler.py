@@ -345,6 +345,47 @@ def test_a_tail_of_large_entries_does_not_fill_the_streams(exchange: BusExchange
         assert 0 < head.trimmed_n < last_n(exchange, 1)
 
 
+def test_streams_that_are_full_are_trimmed_after_a_start_although_nothing_new_comes(
+    exchange: BusExchange, tmp_path: Path
+) -> None:
+    """With full streams ingest takes nothing, so nothing is settled that could be the occasion."""
+    alice, bob = funded(exchange)
+    policy = CheckpointPolicy(1, 10**12, 10**6)
+    with settling(exchange, tmp_path, checkpoints=policy, tail_entries=10**6) as running:
+        for _ in range(4):
+            trade(exchange, alice, bob)
+        all_settled(exchange, running)
+        head = running.bus.head("s1")
+        assert head is not None
+        assert head.trimmed_n == 0
+    n = last_n(exchange, 1)
+    with settling(exchange, tmp_path, checkpoints=policy, tail_entries=10**6, tail_bytes=1) as running:
+        all_settled(exchange, running)
+        eventually(lambda: running.settler.progress[1].trimmed_n > 0, "trimmed")
+        head = running.bus.head("s1")
+        assert head is not None
+        assert 0 < head.trimmed_n < n
+
+
+def test_a_checkpoint_that_is_due_by_bytes_is_due_after_a_start_too(exchange: BusExchange, tmp_path: Path) -> None:
+    alice, bob = funded(exchange)
+    with settling(exchange, tmp_path, checkpoints=CheckpointPolicy(1, 10**12, 10**6)) as running:
+        all_settled(exchange, running)
+        n = last_n(exchange, 1)
+        eventually(lambda: running.settler.progress[1].checkpoint_n == n, "checkpoint")
+    checkpoint_n = exchange.store.positions(1)[0]
+    with settling(exchange, tmp_path) as running:
+        for _ in range(3):
+            trade(exchange, alice, bob)
+        all_settled(exchange, running)
+    for later in exchange.store.positions(1):
+        if later > checkpoint_n:
+            (exchange.store.folder / "shard-1" / f"{later}.checkpoint").unlink()
+    with settling(exchange, tmp_path, checkpoints=CheckpointPolicy(10**9, 500, 10**6)) as running:
+        all_settled(exchange, running)
+        eventually(lambda: running.settler.progress[1].checkpoint_n == last_n(exchange, 1), "checkpoint")
+
+
 def test_clean_end_leaves_a_checkpoint_at_the_settled_position(exchange: BusExchange, tmp_path: Path) -> None:
     funded(exchange)
     with settling(exchange, tmp_path) as running:

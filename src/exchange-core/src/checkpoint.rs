@@ -293,7 +293,7 @@ fn broken_core(core: &ShardCore<'_>) -> Option<String> {
 /// Check what no shard can have started from; operators' keys are checked where an engine loads the state.
 fn broken_genesis(genesis: &Genesis<'_>) -> Option<String> {
     if !is_environment(genesis.environment) {
-        return Some(format!("I-13 genesis: environment {:?} is no name", genesis.environment));
+        return Some(format!("I-13 genesis: environment '{}' is no name", genesis.environment));
     }
     if !settings_are_valid(&genesis.settings) {
         return Some("I-13 genesis: settings are out of bounds".to_owned());

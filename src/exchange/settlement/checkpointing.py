@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from exchange.bus.entries import execution_bytes
 from exchange.execution.checkpoints import CheckpointStore
 from exchange.settlement.shard import Prepared, ShardSettlement
 
@@ -54,6 +55,7 @@ class Checkpointing:
         *,
         checkpoint_n: int,
         settled_n: int,
+        settled_bytes: int = 0,
         scratch: Path,
     ) -> None:
         """Make it.
@@ -65,6 +67,7 @@ class Checkpointing:
             policy: when one is due.
             checkpoint_n: position of the last one that there is; 0: none.
             settled_n: settled position; what is between the two counts for the next one.
+            settled_bytes: bytes of both streams between the two, as far as the bus has them.
             scratch: folder for the file that is checked.
         """
         self.checkpoint_n = checkpoint_n
@@ -75,7 +78,7 @@ class Checkpointing:
         self._policy = policy
         self._scratch = scratch / f".shard-{shard}.checkpoint"
         self._entries = settled_n - checkpoint_n
-        self._bytes = 0
+        self._bytes = settled_bytes
         self._last_s = time.monotonic()
         self._checking: subprocess.Popen[bytes] | None = None
         self._data = b""
@@ -84,7 +87,10 @@ class Checkpointing:
     def note(self, prepared: Prepared) -> None:
         """Count what was settled."""
         self._entries += len(prepared.entries)
-        self._bytes += sum(len(entry.orders.order_frame) + len(entry.executions.frame) for entry in prepared.entries)
+        self._bytes += sum(
+            execution_bytes(entry.orders.order_frame) + execution_bytes(entry.executions.frame)
+            for entry in prepared.entries
+        )
 
     def is_due(self) -> bool:
         """Return whether it is time for another one."""

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -53,6 +53,8 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 READ_FRAMES: Final = 64
+MARKS_AT_START: Final = 16
+"""Settled positions of a shard that are looked up at the start, to trim the streams by."""
 ROUND_COMMANDS: Final = 2_048
 """Commands of a shard in a round, as far as one entry does not have more: a round stays a fraction of a second."""
 REPLAY_FRAMES: Final = 64
@@ -421,7 +423,8 @@ class Settler(threading.Thread):
             return
         positions = {tag: one.settlement.ledger.n for tag, one in wanted.items() if one.settlement is not None}
         read = self._bus.read_executions(positions, READ_FRAMES, block_ms)
-        self._read_was_full = any(len(executions) == READ_FRAMES for executions in read.values())
+        if only is None:
+            self._read_was_full = any(len(executions) == READ_FRAMES for executions in read.values())
         for tag, executions in read.items():
             one, wanted_n = wanted[tag], positions[tag] + 1
             first_n, last_n = executions[0].n, executions[-1].n
@@ -503,6 +506,9 @@ class Settler(threading.Thread):
         engine, checkpoint_n = self._engine_at(one, ledger)
         settlement = ShardSettlement(one.tag, engine, ledger, self._keys, self._sampler, self._naming)
         one.settlement = settlement
+        one.marks.extend(self._marks_on_bus(one.tag, checkpoint_n, ledger.n))
+        if one.marks:
+            settlement.mark = one.marks[-1]
         one.checkpointing = Checkpointing(
             self._store,
             self._factory.name,
@@ -510,13 +516,24 @@ class Settler(threading.Thread):
             self._settings.checkpoints,
             checkpoint_n=checkpoint_n,
             settled_n=ledger.n,
+            settled_bytes=_bytes_since(one.marks, checkpoint_n),
             scratch=self._database_path.parent,
         )
-        settled = self._bus.orders_range(one.tag, ledger.n, ledger.n) if ledger.n else []
-        executed = self._bus.executions_range(one.tag, ledger.n, ledger.n) if settled else []
-        if executed:
-            one.marks.append(Mark(ledger.n, settled[0].bytes_total, executed[0].stamp.bytes_total))
         _log.info("shard %d is settled to %d, its checkpoint is at %d", number, ledger.n, checkpoint_n)
+
+    def _marks_on_bus(self, tag: str, checkpoint_n: int, settled_n: int) -> Iterator[Mark]:
+        """Yield some settled positions that the bus has, the first, the last and the checkpoint's among them.
+
+        Streams that are full are trimmed by them after a start, before anything new can come.
+        """
+        oldest = self._bus.executions_range(tag, 1, settled_n, 1) if settled_n else []
+        if not oldest:
+            return
+        first_n = oldest[0].n
+        step = max(1, (settled_n - first_n) // MARKS_AT_START)
+        for n in sorted({*range(first_n, settled_n, step), settled_n, max(first_n, min(checkpoint_n, settled_n))}):
+            for entry in self._bus.executions_range(tag, n, n):
+                yield Mark(n, entry.stamp.orders_bytes_total, entry.stamp.bytes_total)
 
     def _engine_at(self, one: _Shard, ledger: Ledger) -> tuple[LogEngine, int]:
         """Return an engine at the ledger's position, and the position of the checkpoint that it came from."""
@@ -636,9 +653,9 @@ class Settler(threading.Thread):
 
         def is_behind(mark: Mark) -> bool:
             # A tail of large entries alone could be all that ingest lets the streams have.
-            tail_bytes = settled.orders_bytes + settled.executions_bytes - mark.orders_bytes - mark.executions_bytes
             return mark.n <= checkpointing.checkpoint_n and (
-                settled.n - mark.n >= settings.tail_entries or tail_bytes >= settings.tail_bytes
+                settled.n - mark.n >= settings.tail_entries
+                or settled.total_bytes - mark.total_bytes >= settings.tail_bytes
             )
 
         mark = None
@@ -652,6 +669,9 @@ class Settler(threading.Thread):
         except BusRefusal as refusal:
             one.marks.appendleft(mark)
             _log.warning("shard %d is not trimmed to %d: %s", one.number, mark.n, refusal)
+        except BusUnavailable:
+            one.marks.appendleft(mark)
+            raise
 
     def _drop(self) -> None:
         retention_s = self._settings.archive_retention_s
@@ -766,6 +786,12 @@ def _next_part(waiting: "deque[Archived]") -> list[Archived]:
     """Return what a round takes, and leave it there: one entry, and more up to about ROUND_COMMANDS commands."""
     until = waiting[0].orders.commands_total + ROUND_COMMANDS
     return list(takewhile(lambda entry: entry.orders.commands_total <= until, waiting))
+
+
+def _bytes_since(marks: Sequence[Mark], n: int) -> int:
+    """Return the bytes of both streams from a position, or from the first mark behind it, to the last mark."""
+    since = [mark.total_bytes for mark in marks if mark.n >= n]
+    return since[-1] - since[0] if since else 0
 
 
 def _parts(entries: Iterable[Archived]) -> Iterator[list[Archived]]:

@@ -79,6 +79,11 @@ class Mark(NamedTuple):
     orders_bytes: int
     executions_bytes: int
 
+    @property
+    def total_bytes(self) -> int:
+        """Total of both streams."""
+        return self.orders_bytes + self.executions_bytes
+
 
 @dataclass(slots=True)
 class Prepared:
