@@ -523,13 +523,15 @@ async def run(options: argparse.Namespace, ghz: Path, scratch: Path) -> tuple[di
         log_level="warning",
         extra={INGRESS: without_rates()},
     )
-    async with EmbeddedExchange(data, running, on_change=print) as exchange:
+    happened: list[str] = []
+    async with EmbeddedExchange(data, running, on_change=happened.append) as exchange:
         await define_starter_set(exchange.admin)
         bench = Bench(options, exchange, ghz, scratch)
         started = time.monotonic()
         await bench.run()
+    bench.failures += [f"died or stopped: {text}" for text in happened]
     report = {
-        "machine": {**machine(), "command": f"python -m loadtest.bench_ghz --calls {options.calls}"},
+        "machine": {**machine(), "command": " ".join(["python -m loadtest.bench_ghz", *sys.argv[1:]])},
         "cores": os.cpu_count(),
         "engine": options.engine,
         "durability": options.durability,

@@ -27,6 +27,7 @@ from exchange.embedded.bus_server import NoBusServerError
 from exchange.embedded.child import ChildError
 from exchange.embedded.demo import SetupError
 from exchange.engine.choice import DEFAULT_ENGINE, ENGINES
+from exchange.settlement.archive import ArchiveError
 from loadtest.bench_core import HERE, BuildError
 from loadtest.bench_reference import machine
 from loadtest.generator_process import END_TO_END, STAGES, GeneratorError, Sending, build
@@ -140,8 +141,7 @@ def case_lines(result: Row) -> list[str]:
             f"{phase['trades_per_order']:.2f}",
             *(f"{latency.get(name, 0) / 1000:.2f}" for name in ("p50", "p99", "p99_9", "max")),
             f"{phase['cores_busy']:.2f}",
-            f"{sum(per_million.values()):.2f}",
-            f"{per_million[GENERATOR]:.2f}",
+            *((f"{sum(per_million.values()):.2f}", f"{per_million[GENERATOR]:.2f}") if phase["executed"] else ("", "")),
         ]
         lines.append(f"| {phase['phase']} | " + " | ".join(cells) + " |")
     lines += ["", *cpu_lines(result["phases"]), "", *stage_lines(result["phases"]), "", *memory_lines(result["phases"])]
@@ -179,15 +179,19 @@ def table(head: str, names: Sequence[str], rows: Sequence[tuple[str, Sequence[st
 def cpu_lines(phases: Sequence[Row]) -> list[str]:
     """Return processor seconds per million orders by process and phase."""
     names = [name for name in phases[0]["cpu_s_per_million"] if name != BENCH]
-    rows = [(name, [f"{phase['cpu_s_per_million'].get(name, 0):.3f}" for phase in phases]) for name in names]
-    rows.append(("all but the generator", [f"{without_generator(phase):.3f}" for phase in phases]))
+
+    def cell(phase: Row, value: float | None) -> str:
+        return f"{value:.3f}" if phase["executed"] and value is not None else ""
+
+    rows = [(name, [cell(phase, phase["cpu_s_per_million"].get(name)) for phase in phases]) for name in names]
+    rows.append(("all but the generator", [cell(phase, without_generator(phase)) for phase in phases]))
     return table("CPU s per million orders", [phase["phase"] for phase in phases], rows)
 
 
 def without_generator(phase: Row) -> float:
     """Return the processor seconds per million orders of the exchange alone."""
     per_million = phase["cpu_s_per_million"]
-    return float(sum(value for name, value in per_million.items() if name not in {GENERATOR, BENCH}))
+    return float(sum(value or 0 for name, value in per_million.items() if name not in {GENERATOR, BENCH}))
 
 
 def stage_lines(phases: Sequence[Row]) -> list[str]:
@@ -300,6 +304,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the benchmark; exit with 1 when anything was lost or does not balance."""
     options = parser().parse_args()
+    if options.seconds is not None and options.seconds <= 0 and (not options.rate or options.percent):
+        parser().error("--seconds 0 is for --rate alone: --percent needs to know what the closed loop reaches")
     if options.set:
         options.json = options.json or BUILD / "bench-path.json"
         options.plots = options.plots or BUILD / "plots"
@@ -315,7 +321,7 @@ def main() -> None:
 
     try:
         result: Row = {"machine": about, "cases": run(cases_of(options), say)}
-    except (BuildError, ChildError, GeneratorError, NoBusServerError, SetupError) as error:
+    except (ArchiveError, BuildError, ChildError, GeneratorError, NoBusServerError, SetupError) as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     if options.json is not None:

@@ -25,6 +25,9 @@ pub struct Counts {
     /// Commands of batches that were refused, by reason: `door N` and `shard N`, N a `DoorReason` or `RejectReason`, or
     /// the reason that a call failed with. Answers only.
     pub refused: BTreeMap<String, u64>,
+    /// Longest wait that a refusal of the last answer asks for, in milliseconds.
+    #[serde(skip)]
+    pub retry_after_ms: u64,
     /// Commands of batches whose fate an answer did not know, or told incompletely. Answers only.
     pub unknown: u64,
     /// Trades; each is told once, to the taker.
@@ -147,6 +150,7 @@ impl Counts {
                 Field::Number(5, value) => shard_reason = value,
                 Field::Number(6, value) => door_reason = value,
                 Field::Number(8, value) => repeated = value,
+                Field::Number(10, value) => self.retry_after_ms = self.retry_after_ms.max(value),
                 Field::Bytes(7, event) => {
                     // Event: exactly one field, below 16 or of two bytes.
                     let Some(Ok(Field::Bytes(kind, body))) = Fields::new(event).next() else { return Err(Malformed) };

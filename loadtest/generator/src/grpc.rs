@@ -21,11 +21,19 @@ pub struct Failure {
     pub reason: String,
     /// What to tell.
     pub text: String,
+    /// Milliseconds after which its `RetryInfo` says to try again; 0: it has none.
+    pub retry_after_ms: u64,
 }
 
 impl Failure {
     fn of(error: impl Into<Box<dyn std::error::Error>>) -> Self {
-        Self { reason: String::new(), text: error.into().to_string() }
+        Self::saying(&error.into().to_string())
+    }
+
+    /// Return a failure that nobody has given a reason for.
+    #[must_use]
+    pub fn saying(text: &str) -> Self {
+        Self { reason: String::new(), text: text.to_owned(), retry_after_ms: 0 }
     }
 
     /// Return whether this says that nothing of the message was handed to any shard (`order_service.proto`).
@@ -152,19 +160,38 @@ fn status_of(headers: &HeaderMap) -> Result<(), Failure> {
     if status == "0" {
         return Ok(());
     }
-    let reason = text("grpc-status-details-bin").and_then(|details| reason_of(&base64(&details)?)).unwrap_or_default();
+    let details = text("grpc-status-details-bin").and_then(|details| base64(&details)).unwrap_or_default();
+    let (reason, retry_after_ms) = (reason_of(&details).unwrap_or_default(), retry_after_ms(&details).unwrap_or(0));
     let message = text("grpc-message").unwrap_or_default().replace("%20", " ");
-    Err(Failure { reason, text: format!("gRPC status {status}: {message}") })
+    Err(Failure { reason, text: format!("gRPC status {status}: {message}"), retry_after_ms })
 }
 
 /// Return the reason of the `ErrorInfo` in a `google.rpc.Status`.
 fn reason_of(status: &[u8]) -> Option<String> {
+    let info = detail_of(status, b"/google.rpc.ErrorInfo")?;
+    Some(String::from_utf8_lossy(bytes_of(info).get(&1)?).into_owned())
+}
+
+/// Return the delay of the `RetryInfo` in a `google.rpc.Status`.
+fn retry_after_ms(status: &[u8]) -> Option<u64> {
+    let info = detail_of(status, b"/google.rpc.RetryInfo")?;
+    let (mut seconds, mut nanos) = (0, 0);
+    for field in Fields::new(bytes_of(info).get(&1)?) {
+        match field.ok()? {
+            Field::Number(1, value) => seconds = value,
+            Field::Number(2, value) => nanos = value,
+            _ => {}
+        }
+    }
+    Some(seconds * 1_000 + nanos / 1_000_000)
+}
+
+fn detail_of<'a>(status: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     for detail in Fields::new(status) {
         let Field::Bytes(3, any) = detail.ok()? else { continue };
-        let parts: BTreeMap<u32, &[u8]> = bytes_of(any);
-        if parts.get(&1).is_some_and(|name| name.ends_with(b"/google.rpc.ErrorInfo")) {
-            let info = bytes_of(parts.get(&2)?);
-            return Some(String::from_utf8_lossy(info.get(&1)?).into_owned());
+        let parts = bytes_of(any);
+        if parts.get(&1).is_some_and(|found| found.ends_with(name)) {
+            return parts.get(&2).copied();
         }
     }
     None
@@ -214,6 +241,15 @@ mod tests {
         put_bytes(&mut status, 3, &any);
         assert_eq!(reason_of(&status), Some("OVERLOADED".into()));
         assert_eq!(reason_of(&status[..9]), None);
+        assert_eq!(retry_after_ms(&status), None);
+        let (mut delay, mut info, mut any) = (Vec::new(), Vec::new(), Vec::new());
+        put_bytes(&mut delay, 15, b"");
+        delay.splice(.., [0x08, 0x01, 0x10, 0x80, 0x84, 0xaf, 0x5f]);
+        put_bytes(&mut info, 1, &delay);
+        put_bytes(&mut any, 1, b"type.googleapis.com/google.rpc.RetryInfo");
+        put_bytes(&mut any, 2, &info);
+        put_bytes(&mut status, 3, &any);
+        assert_eq!((reason_of(&status), retry_after_ms(&status)), (Some("OVERLOADED".into()), Some(1_200)));
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl Tally {
         self.last_us = self.last_us.max(got_us);
         let mut rows = std::mem::take(&mut self.rows);
         let unknown = self.counts.unknown;
+        self.counts.retry_after_ms = 0;
         let counted = self.counts.add_answer(shard, answer, sent.message.batch_commands(), &mut rows);
         self.answered += commands;
         if self.counts.unknown > unknown {
@@ -228,16 +229,30 @@ impl Sending {
         if counted.is_err() {
             self.tally.borrow_mut().error("an answer is no SubmitResponse, or not about what was sent");
         }
-        if self.clock.gap_us.is_none() {
-            self.due.add_permits(1);
+        let retry_after_ms = self.tally.borrow().counts.retry_after_ms;
+        self.may_send_again(retry_after_ms);
+    }
+
+    /// Let a closed loop send another message, after the wait that a refusal asks for.
+    fn may_send_again(&self, after_ms: u64) {
+        if self.clock.gap_us.is_some() {
+            return;
         }
+        let due = self.due.clone();
+        if after_ms == 0 {
+            return due.add_permits(1);
+        }
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            due.add_permits(1);
+        });
     }
 }
 
 async fn stream(lane: Rc<Sending>, connection: Connection, wait: Duration) {
     let (mut receiver, mut body) = match connection.call("SubmitStream").await {
         Ok(call) => call,
-        Err(failure) => return lane.tally.borrow_mut().failure(&failure, 0),
+        Err(failure) => return lane.tally.borrow_mut().error(format!("no stream: {}", failure.text)),
     };
     let in_flight: Rc<RefCell<HashMap<u64, Sent>>> = Rc::default();
     let (sender, flying) = (lane.clone(), in_flight.clone());
@@ -246,11 +261,11 @@ async fn stream(lane: Rc<Sending>, connection: Connection, wait: Duration) {
             let bytes = sent.message.bytes.clone();
             flying.borrow_mut().insert(sent.message.tag, sent);
             if let Err(failure) = send(&mut body, bytes, false) {
-                return sender.tally.borrow_mut().failure(&failure, 0);
+                return sender.tally.borrow_mut().error(format!("a stream takes no more: {}", failure.text));
             }
         }
         if let Err(failure) = send(&mut body, bytes::Bytes::new(), true) {
-            sender.tally.borrow_mut().failure(&failure, 0);
+            sender.tally.borrow_mut().error(format!("a stream cannot be ended: {}", failure.text));
         }
     });
     loop {
@@ -264,8 +279,8 @@ async fn stream(lane: Rc<Sending>, connection: Connection, wait: Duration) {
             },
             Ok(Ok(None)) => break,
             Ok(Err(failure)) => {
-                let left = in_flight.borrow().values().map(|sent| u64::from(sent.message.commands)).sum();
-                lane.tally.borrow_mut().failure(&failure, left);
+                // A stream that ends says nothing about what was not answered: that is lost.
+                lane.tally.borrow_mut().error(format!("a stream ended: {}", failure.text));
                 break;
             }
             // Every message is answered within the wait that it asks for.
@@ -311,7 +326,7 @@ async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
                         tally.record(STAGES.len() + 1, sent.since_us, now_us(), commands);
                     }
                     drop(tally);
-                    lane.due.add_permits(usize::from(lane.clock.gap_us.is_none()));
+                    lane.may_send_again(failure.retry_after_ms);
                 }
                 Err(_) => lane.tally.borrow_mut().error("answers did not come in time"),
             }
@@ -323,11 +338,11 @@ async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
 async fn call(connection: &Connection, bytes: bytes::Bytes) -> Result<bytes::Bytes, Failure> {
     let (mut receiver, mut body) = connection.call("Submit").await?;
     send(&mut body, bytes, true)?;
-    let nothing = || Failure { reason: String::new(), text: "a call ended well without an answer".to_owned() };
+    let nothing = || Failure::saying("a call ended well without an answer");
     let answer = receiver.next().await?.ok_or_else(nothing)?;
     match receiver.next().await? {
         None => Ok(answer),
-        Some(_) => Err(Failure { reason: String::new(), text: "a call has two answers".to_owned() }),
+        Some(_) => Err(Failure::saying("a call has two answers")),
     }
 }
 
