@@ -26,7 +26,7 @@ from exchange.domain.operations import Transfer
 from exchange.embedded.data_dir import DataDir, open_data_dir
 from exchange.embedded.demo import CALL_S_MAX, ENVIRONMENT, MESSAGE_BYTES_MAX, Demo
 from exchange.embedded.demo_flow import SEEDED_FUNDS_UNITS, Source
-from exchange.embedded.exchange import EmbeddedExchange, Options
+from exchange.embedded.exchange import EmbeddedExchange, Options, own_cpu_seconds
 from exchange.engine.choice import DEFAULT_ENGINE
 from exchange.flow.seeded import QUOTE_ASSET, SeededFlow
 from exchange.settlement.archive import Archive
@@ -375,7 +375,7 @@ class _Meter:
 
     def __enter__(self) -> "_Meter":
         self._processes = {**self._family(), GENERATOR: self._generator, BENCH: psutil.Process()}
-        self._before = {name: _cpu_s(process) for name, process in self._processes.items()}
+        self._before = {name: own_cpu_seconds(process.pid) for name, process in self._processes.items()}
         self._started = time.monotonic()
         self._task = asyncio.get_running_loop().create_task(self._sample())
         return self
@@ -384,9 +384,8 @@ class _Meter:
         assert self._task is not None
         self._task.cancel()
         self._look()
-        self.cpu_s = {
-            name: round(max(0.0, _cpu_s(process) - self._before[name]), 3) for name, process in self._processes.items()
-        }
+        used = {name: own_cpu_seconds(process.pid) - self._before[name] for name, process in self._processes.items()}
+        self.cpu_s = {name: round(max(0.0, seconds), 6) for name, seconds in used.items()}
 
     def _family(self) -> dict[str, psutil.Process]:
         """Return the exchange's processes; those that one has started are told by their place."""
@@ -408,15 +407,6 @@ class _Meter:
         for name, process in self._processes.items():
             with contextlib.suppress(psutil.NoSuchProcess):
                 self.memory_bytes.setdefault(name, []).append((at_s, process.memory_info().rss))
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    """Return the processor time of a process alone; zero: it is gone."""
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system)
 
 
 def _role(child: psutil.Process) -> str:

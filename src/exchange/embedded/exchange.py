@@ -1,13 +1,19 @@
 """The embedded exchange: its processes, in which order they start and drain, and what happens when one dies."""
 
 import asyncio
+import contextlib
+import ctypes
 import logging
 import os
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
+
+import psutil
 
 from exchange.embedded.bus_server import BusServer, find_server
 from exchange.embedded.child import Child, ChildError, service
@@ -277,19 +283,27 @@ async def _all(*starts: Any) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor seconds that a process and its living children have used (/proc, or psutil elsewhere)."""
-    import psutil
-
+    """Return the processor seconds that a process and its living children have used."""
     if pid == os.getpid():
-        times = psutil.Process(pid).cpu_times()
-        return float(times.user + times.system)
-    process = psutil.Process(pid)
-    family = [process, *process.children(recursive=True)]
-    total = 0.0
-    for member in family:
-        try:
-            times = member.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
+        return own_cpu_seconds(pid)
+    family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    return sum(map(own_cpu_seconds, family))
+
+
+def own_cpu_seconds(pid: int) -> float:
+    """Return the processor seconds of a process alone, threads that ended included; 0: it is gone.
+
+    Linux: by the clock of the process, in nanoseconds. psutil, elsewhere, counts ticks of 10 ms there, and a short run
+    may use less.
+    """
+    if sys.platform != "linux":
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = psutil.Process(pid).cpu_times()
+            return float(times.user + times.system)
+        return 0.0
+    clock = ctypes.c_int()
+    if ctypes.CDLL(None).clock_getcpuclockid(pid, ctypes.byref(clock)):
+        return 0.0
+    with contextlib.suppress(OSError):
+        return time.clock_gettime(clock.value)
+    return 0.0
