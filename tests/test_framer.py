@@ -277,9 +277,50 @@ def test_the_same_frame_is_sent_until_its_fate_is_known() -> None:
     on_a_bench(test)
 
 
+def test_a_frame_that_a_full_shard_refuses_is_held_for_a_moment() -> None:
+    async def test(bench: Bench) -> None:
+        bench.bus.script = [BusRefusal(BusReason.OVERLOADED, "full", 50)] * 2
+        bench.framer.offer(1, chunk(1, 11))
+        bench.framer.offer(1, chunk(2, 12))
+        assert [message.n for message in await bench.sequenced(1)] == [1]
+        assert len({sealed.digest for sealed in bench.bus.sealed}) == 1
+        assert not bench.heard.of(Refused)
+
+    on_a_bench(test)
+
+
+def test_a_shard_that_stays_full_is_told_to_all_that_wait_until_a_frame_goes_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr(framer_module, "FULL_S_MAX", 0.05)
+        full = BusRefusal(BusReason.OVERLOADED, "so many wait", 70)
+        bench.bus.script = [full] * 1_000
+        bench.framer.offer(1, chunk(1, 11))
+        await until(lambda: bench.bus.sealed, "the first frame")
+        bench.framer.offer(2, chunk(2, 12))
+        await until(lambda: len(bench.heard.of(Refused)) == 2, "both are refused")
+        for (worker, refused), number in zip(bench.heard.of(Refused), (1, 2), strict=True):
+            assert (worker, refused.chunks) == (number, [number])
+            assert (refused.reason, refused.retry_after_ms) == (reasons.DOOR_REASON_OVERLOADED, 70)
+            assert "so many wait" in refused.detail
+        sent = len(bench.bus.sealed)
+        bench.framer.offer(1, chunk(3, 13))
+        await until(lambda: len(bench.heard.of(Refused)) == 3, "the next is refused at once")
+        assert len(bench.bus.sealed) == sent + 1
+        bench.bus.script.clear()
+        bench.framer.offer(1, chunk(4, 14))
+        await bench.sequenced(1)
+        assert {frame.counter for frame in bench.frames()} == {1}
+        bench.bus.script = [full]
+        bench.framer.offer(1, chunk(5, 15))
+        await bench.sequenced(2)
+
+    on_a_bench(test)
+
+
 def test_a_refusal_is_told_and_uses_no_counter_up() -> None:
     cases = {
-        BusReason.OVERLOADED: reasons.DOOR_REASON_OVERLOADED,
         BusReason.CLOCK_SKEW: reasons.DOOR_REASON_CLOCK_SKEW,
         BusReason.STOPPED: reasons.DOOR_REASON_UNAVAILABLE,
         BusReason.NOT_APPROVED: reasons.DOOR_REASON_UNAVAILABLE,

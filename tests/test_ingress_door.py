@@ -343,6 +343,19 @@ def test_an_address_that_sends_too_much_is_told_when_to_come_again() -> None:
     assert desk.door.admit_address("10.0.0.2", 64, 0.0) is None
 
 
+def test_signatures_that_were_checked_for_nothing_cost_their_address_more_and_never_more_than_a_burst() -> None:
+    desk = Desk(address_rates=TokenBuckets(100, 64))
+    desk.door.blame("10.0.0.1", 3, 0.0)
+    assert desk.door.admit_address("10.0.0.1", 16, 0.0) is None
+    refusal = desk.door.admit_address("10.0.0.1", 16, 0.0)
+    assert refusal is not None
+    assert refusal.retry_after_ms == 161
+    desk.door.blame("10.0.0.1", 1_000_000, 0.0)
+    assert desk.door.admit_address("10.0.0.1", 1, 0.64) is not None
+    assert desk.door.admit_address("10.0.0.1", 1, 0.66) is None
+    assert desk.door.admit_address("10.0.0.2", 64, 0.0) is None
+
+
 @pytest.mark.parametrize("change", [b"", b"\x00", b"\x08\x01", b"\x32\x00"])
 def test_a_head_is_read_alike_by_core_and_reference(desk: Desk, change: bytes) -> None:
     payload = desk.signed(*[CANCEL] * 3).payload + change
@@ -569,7 +582,7 @@ def test_of_a_trade_with_another_account_its_side_is_left_out() -> None:
 
 def test_outcomes_are_written_as_the_protobuf_library_writes_them() -> None:
     frame = ScannedFrame(frame_of(BatchResult(1), ACCEPTED, SHORT, BatchResult(2, RejectReason.TOO_MANY_NONCES)))
-    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1))
+    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1, False))
     for outcome in (
         outcomes.executed(frame, 1, 5),
         outcomes.executed(frame, 1, 5, repeated=True),
@@ -592,7 +605,7 @@ def test_outcomes_are_written_as_the_protobuf_library_writes_them() -> None:
 @pytest.mark.parametrize("reason", list(RejectReason))
 def test_a_batch_that_the_shard_refused_says_until_when_it_could_be_executed(reason: RejectReason) -> None:
     frame = ScannedFrame(frame_of(BatchResult(1, reason)))
-    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1))
+    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1, False))
     outcome = outcome_pb2.BatchOutcome.FromString(outcomes.refused_by_shard(frame, 1, batch))
     assert outcome.state == outcome_pb2.SEND_STATE_REFUSED
     assert int(outcome.reject_reason) == reason
@@ -602,7 +615,7 @@ def test_a_batch_that_the_shard_refused_says_until_when_it_could_be_executed(rea
 
 def test_a_frame_that_was_refused_as_a_whole_says_that_it_was_malformed_on_its_way() -> None:
     frame = ScannedFrame(frame_of(domain_events.FrameRefused(RejectReason.MALFORMED)))
-    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1))
+    batch = ReadBatch(bytes(16), b"x", bytes(64), BatchHead(5, 1, 1, 77, 1, False))
     outcome = outcome_pb2.BatchOutcome.FromString(outcomes.refused_by_shard(frame, 3, batch))
     assert (int(outcome.reject_reason), outcome.executable_until_ms) == (RejectReason.MALFORMED, 77)
 

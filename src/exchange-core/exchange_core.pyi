@@ -591,8 +591,9 @@ def recode(message: str, data: bytes) -> bytes:
         ValueError: MESSAGES has no such name.
     """
 
-def batch_head(payload: bytes) -> tuple[int, int, int, int, int]:
-    """Return account, shard, nonce, valid_until_ms and number of commands of an encoded Batch, all of it checked.
+def batch_head(payload: bytes) -> tuple[int, int, int, int, int, bool]:
+    """Return account, shard, nonce, valid_until_ms and number of commands of an encoded Batch, all of it checked, and
+    whether all of them cancel or reduce orders.
 
     Raises:
         WireError: it is not the canonical encoding of any.
@@ -747,8 +748,8 @@ class SubmitMessage:
     def fields(self, index: int) -> tuple[bytes, bytes, bytes]:
         """Return key_id, payload and signature of a batch as they came."""
 
-    def head(self, index: int) -> tuple[int, int, int, int, int] | None:
-        """Return account, shard, nonce, valid_until_ms and number of commands; None: not in order, or not read yet."""
+    def head(self, index: int) -> tuple[int, int, int, int, int, bool] | None:
+        """Return what `batch_head` does; None: its bytes are not in order, or not read yet."""
 
     def attempts(self, index: int) -> int:
         """Return how often a batch was handed on."""
@@ -758,6 +759,19 @@ class SubmitMessage:
 
     def settle(self, index: int, outcome: bytes) -> bool:
         """Take an encoded BatchOutcome."""
+
+    def refuse(self, indexes: Sequence[int] | None, before: bytes, after: bytes, is_final: bool) -> tuple[int, bool]:
+        """Settle that batches, or all of them, were refused for one reason and reached no shard.
+
+        Returns:
+            how many had no outcome before, and what everything returns that settles.
+
+        Args:
+            indexes: which; None: all.
+            before: encoded fields of BatchOutcome that come before `executable_until_ms`.
+            after: those that come after it.
+            is_final: they can never be executed, so that the time is left out.
+        """
 
     def unanswered(self, index: int) -> bool:
         """Settle that nothing more is known of a batch than its position, SEQUENCED, or not even that, UNKNOWN."""
@@ -797,7 +811,7 @@ class IngressDesk:
             signed_prefix: what stands before a payload where it is signed.
             verifier: what verifies; may be shared.
             key_rates: buckets of the keys; may be shared.
-            commands_max: most commands under way.
+            commands_max: most commands under way; an eighth more of them in batches that have only cancels.
         """
 
     @property
@@ -852,7 +866,7 @@ class IngressDesk:
         now_us: int,
         now_s: float,
         control_n: int,
-    ) -> tuple[int, list[tuple[int, str, float, int, int]]]:
+    ) -> tuple[int, list[tuple[str, float, int, int, list[int]]]]:
         """Verify and judge batches of a message in order, and put those that are let in into chunks of their shards.
 
         Args:
@@ -902,8 +916,8 @@ class IngressDesk:
             FrameFormError: it is none. The chunks are still awaited.
         """
 
-    def forget(self, chunk: int) -> list[tuple[int, int, int]]:
-        """Await a chunk no longer; return message, index and attempts of each of its batches."""
+    def forget(self, chunk: int) -> list[tuple[int, int, list[int]]]:
+        """Await a chunk no longer; return message, attempts and indexes of its batches."""
 
 def name_batches(order_frames: Sequence[bytes], frames: Sequence[bytes]) -> BatchNames:
     """Return the names of the batches in entries, as `exchange.settlement.names.name_batches`.

@@ -405,15 +405,16 @@ fn check(py: Python<'_>, message: &str, data: &[u8]) -> PyResult<()> {
 
 /// Return what a batch says of itself, without its commands. So short a work does not give the GIL up.
 #[pyfunction]
-fn batch_head(payload: &[u8]) -> PyResult<(u64, u32, u64, u64, u32)> {
+fn batch_head(payload: &[u8]) -> PyResult<(u64, u32, u64, u64, u32, bool)> {
     thread_local! {
         static COMMANDS: RefCell<Vec<wire::Command>> = const { RefCell::new(Vec::new()) };
     }
-    let head = COMMANDS.with_borrow_mut(|commands| {
+    let (head, only_cancels) = COMMANDS.with_borrow_mut(|commands| {
         commands.clear();
-        wire::decode_batch(payload, commands)
+        let head = wire::decode_batch(payload, commands)?;
+        Ok::<_, wire::WireError>((head, commands.iter().all(wire::Command::is_cancel)))
     })?;
-    Ok((head.account, head.shard, head.nonce, head.valid_until_ms, head.len))
+    Ok((head.account, head.shard, head.nonce, head.valid_until_ms, head.len, only_cancels))
 }
 
 #[pyfunction]
@@ -1249,8 +1250,8 @@ mod ingress {
     create_exception!(exchange_core, FrameFormError, PyValueError, "Bytes do not have the form of an execution frame.");
 
     type KeyRow = (PyBackedBytes, PyBackedBytes, u64, u64, bool);
-    type HeadRow = (u64, u32, u64, u64, u32);
-    type RefusedRow = (usize, &'static str, f64, u64, u64);
+    type HeadRow = (u64, u32, u64, u64, u32, bool);
+    type RefusedRow = (&'static str, f64, u64, u64, Vec<usize>);
     type StageRow = (u32, u64, u64, u64, u64, u64, u64, u64);
     type HandedRow<'py> = (u64, u32, u64, usize, u32, Bound<'py, PyBytes>);
     type AnswerRow<'py> = (Bound<'py, PyBytes>, Vec<u32>, Vec<(u64, u32, u32)>, Vec<StageRow>);
@@ -1387,8 +1388,10 @@ mod ingress {
         }
 
         fn head(&self, index: usize) -> PyResult<Option<HeadRow>> {
-            let head = self.with(index)?.head(index);
-            Ok(head.map(|head| (head.account, head.shard, head.nonce, head.valid_until_ms, head.len)))
+            let message = self.with(index)?;
+            let only_cancels = message.has_only_cancels(index);
+            let head = message.head(index);
+            Ok(head.map(|head| (head.account, head.shard, head.nonce, head.valid_until_ms, head.len, only_cancels)))
         }
 
         fn attempts(&self, index: usize) -> PyResult<u32> {
@@ -1401,6 +1404,27 @@ mod ingress {
 
         fn settle(&self, index: usize, outcome: &[u8]) -> PyResult<bool> {
             Ok(self.with(index)?.settle(index, outcome))
+        }
+
+        fn refuse(
+            &self,
+            py: Python<'_>,
+            indexes: Option<Vec<usize>>,
+            before: &[u8],
+            after: &[u8],
+            is_final: bool,
+        ) -> PyResult<(usize, bool)> {
+            let batches = self.batches;
+            if let Some(index) = indexes.iter().flatten().find(|&&index| index >= batches) {
+                return Err(PyValueError::new_err(format!("SHAPE: batch {index} of {batches}")));
+            }
+            released(py, || {
+                let mut message = locked(&self.message);
+                match indexes {
+                    Some(indexes) => message.refuse(indexes, before, after, is_final),
+                    None => message.refuse(0..batches, before, after, is_final),
+                }
+            })
         }
 
         fn unanswered(&self, index: usize) -> PyResult<bool> {
@@ -1543,7 +1567,7 @@ mod ingress {
                     control_n,
                 )
             })??;
-            Ok((admitted.next, admitted.refused.into_iter().map(refused_row).collect()))
+            Ok((admitted.next, refused_rows(admitted.refused)))
         }
 
         fn hand_over<'py>(&self, py: Python<'py>, everything: bool) -> PyResult<Vec<HandedRow<'py>>> {
@@ -1585,7 +1609,22 @@ mod ingress {
         }
     }
 
-    fn refused_row((index, refused): (usize, Refused)) -> RefusedRow {
+    /// Return a row for each refusal, or one for some that follow one another and are told the same.
+    fn refused_rows(refused: Vec<(usize, Refused)>) -> Vec<RefusedRow> {
+        let mut rows: Vec<RefusedRow> = Vec::new();
+        let mut before = None;
+        for (index, refused) in refused {
+            if let (true, Some(row)) = (before == Some(refused) && refused.is_for_many(), rows.last_mut()) {
+                row.4.push(index);
+            } else {
+                rows.push(refused_row(index, refused));
+            }
+            before = Some(refused);
+        }
+        rows
+    }
+
+    fn refused_row(index: usize, refused: Refused) -> RefusedRow {
         let (what, seconds, first, second) = match refused {
             Refused::Unreadable => ("UNREADABLE", 0.0, 0, 0),
             Refused::UnknownKey => ("UNKNOWN_KEY", 0.0, 0, 0),
@@ -1598,9 +1637,9 @@ mod ingress {
             Refused::TooLong { too_early_ms, allowed_ms } => ("VALIDITY_TOO_LONG", 0.0, too_early_ms, allowed_ms),
             Refused::Lost => ("LOST", 0.0, 0, 0),
             Refused::Draining => ("DRAINING", 0.0, 0, 0),
-            Refused::Overloaded { commands } => ("OVERLOADED", 0.0, commands, 0),
+            Refused::Overloaded => ("OVERLOADED", 0.0, 0, 0),
         };
-        (index, what, seconds, first, second)
+        (what, seconds, first, second, vec![index])
     }
 
     pub(super) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

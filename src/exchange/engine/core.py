@@ -147,7 +147,7 @@ def _made(make: Callable[[bytes], exchange_core.Shard], data: bytes, refused: ty
             raise refused(*error.args) from None
 
 
-def batch_head(payload: bytes) -> tuple[int, int, int, int, int]:
+def batch_head(payload: bytes) -> tuple[int, int, int, int, int, bool]:
     """Return what `exchange.engine.reading.read_head` does, as a tuple."""
     try:
         return exchange_core.batch_head(payload)

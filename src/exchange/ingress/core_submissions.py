@@ -32,9 +32,8 @@ from exchange.ingress.desk import (
     overloaded,
     parsed,
     reason_of,
-    valid_until_ms,
 )
-from exchange.ingress.door import ReadBatch, Refusal, as_error, executable_until_ms, read_batch
+from exchange.ingress.door import ReadBatch, Refusal, as_error, read_batch
 from exchange.ingress.keys import catch_up
 from exchange.ingress.messages import Chunk, Executed, Refused, Sequenced
 from exchange.ingress.outcomes import FrameError, ScannedFrame
@@ -43,9 +42,8 @@ _log = logging.getLogger(__name__)
 
 SLICE: Final = 128
 """Batches that are judged before others get their turn: 1 ms where eight are verified at once, 3 ms elsewhere."""
-REFUSED_SLICE: Final = 128
-_Refused = tuple[int, str, float, int, int]
-"""Index of a batch that is not let in, why, seconds to wait, and two numbers that its sentence names."""
+_Refused = tuple[str, float, int, int, list[int]]
+"""Why batches are not let in, seconds to wait, two numbers that the sentence names, and their places."""
 _STAGES: Final = ("shard", "n", "framed_us", "sequenced_us", "taken_us", "executed_us", "durable_us", "answered_us")
 
 
@@ -193,14 +191,7 @@ class CoreSubmissions(Desk):
     async def _refuse_all(self, submission: CoreSubmission, refusal: Refusal) -> None:
         """Refuse every batch of a message, none of them decoded; a message without batches has an empty answer."""
         message = submission.message
-        for index in range(message.batches):
-            if index and not index % REFUSED_SLICE:
-                await asyncio.sleep(0)
-            submission.refusals.append(refusal)
-            outcome = outcome_pb2.BatchOutcome.FromString(outcomes.refused_at_door(refusal, None))
-            until_ms = valid_until_ms(message.fields(index)[1])
-            outcome.executable_until_ms = executable_until_ms(until_ms, refusal.is_final)
-            self._settle(submission, index, outcome.SerializeToString())
+        self._refuse_unless_told(submission, None, refusal)
         if not message.batches:
             self._close(message.number)
 
@@ -214,25 +205,25 @@ class CoreSubmissions(Desk):
                 end += SLICE
             start = place
             place, refused = self._admit(message, start, min(end, message.batches), stops)
-            self.counts.batches_let_in += place - start - len(refused)
+            self.counts.batches_let_in += place - start - sum(len(row[-1]) for row in refused)
             self._hand_over()
             if not refused:
                 continue
-            rows = [(row[0], self._refusal(submission, row)) for row in refused]
-            again = rows.pop() if stops and rows[-1][1].may_change else None
-            for index, refusal in rows:
+            again = None
+            for row in refused:
+                refusal, indexes = self._refusal(submission, row), row[-1]
+                if stops and refusal.may_change and indexes[-1] == place - 1:
+                    again = indexes.pop()
                 if refusal.blames_sender:
-                    self.door.address_rates.take(address, 1, time.monotonic())
-                self.counts.batches_refused += 1
-                self._refuse(submission, index, refusal)
+                    self.door.blame(address, len(indexes), time.monotonic())
+                self._refuse(submission, indexes, refusal)
             if again is not None:
                 stops = False
                 unknown = await catch_up(self.door.control)
                 if unknown is None:
-                    place = again[0]
+                    place = again
                 else:
-                    self.counts.batches_refused += 1
-                    self._refuse(submission, again[0], unknown)
+                    self._refuse(submission, [again], unknown)
 
     def _admit(self, message: SubmitMessage, start: int, stop: int, stops: bool) -> tuple[int, list[_Refused]]:
         self._follow()
@@ -266,7 +257,7 @@ class CoreSubmissions(Desk):
 
     def _refusal(self, submission: CoreSubmission, row: _Refused) -> Refusal:
         """Return what the core says of a batch as the door says it."""
-        index, what, seconds, first, second = row
+        what, seconds, first, second, [index, *_] = row
         match what:
             case "UNREADABLE":
                 refusal = read_batch(*submission.message.fields(index))
@@ -285,7 +276,7 @@ class CoreSubmissions(Desk):
             case "DRAINING":
                 return DRAINING
             case "OVERLOADED":
-                return overloaded(first)
+                return overloaded(self._commands_max)
         batch = submission.read(index)
         match what:
             case "ACCOUNT_NOT_OF_KEY":
@@ -304,15 +295,22 @@ class CoreSubmissions(Desk):
         if submission.message.settle(index, outcome):
             self._close(submission.message.number)
 
-    def _refuse(self, submission: CoreSubmission, index: int, refusal: Refusal, attempts: int = 0) -> None:
-        """Take that a batch was not let in, or not again after so many attempts that reached its shard."""
+    def _refuse(self, submission: CoreSubmission, indexes: list[int], refusal: Refusal) -> None:
+        """Take that batches were not let in."""
+        self.counts.batches_refused += len(indexes)
+        self._refuse_unless_told(submission, indexes, refusal)
+
+    def _refuse_unless_told(
+        self, submission: CoreSubmission, indexes: list[int] | None, refusal: Refusal, attempts: int = 0
+    ) -> None:
+        """Take that batches, or all, did not reach a shard, at least not after so many attempts that did."""
         message = submission.message
-        if message.lacks(index):
-            if not attempts:
-                # An error of the call would say that nothing was handed to any shard.
-                submission.refusals.append(refusal)
-            batch = submission.read(index) if message.head(index) is not None else None
-            self._settle(submission, index, outcomes.refused_at_door(refusal, batch))
+        refused, is_done = message.refuse(indexes, *outcomes.refused_parts(refusal), refusal.is_final)
+        if not attempts:
+            # An error of the call would say that nothing was handed to any shard.
+            submission.refusals += [refusal] * refused
+        if is_done:
+            self._close(message.number)
 
     def _give_up(self, submission: CoreSubmission) -> None:
         """Answer with what is known now."""
@@ -369,9 +367,10 @@ class CoreSubmissions(Desk):
         parts = [(part.chunk, part.first) for part in message.parts]
         if not message.frame:
             for chunk, _ in parts:
-                for number, index, _ in self._core.forget(chunk):
+                for number, _, indexes in self._core.forget(chunk):
                     if (submission := self._waiting.get(number)) is not None:
-                        self.start(self._ask_settlement(submission, index, repeated=False))
+                        for index in indexes:
+                            self.start(self._ask_settlement(submission, index, repeated=False))
             return
         stamps = message.taken_us, message.executed_us, message.seen_us, time.time_ns() // 1000
         try:
@@ -395,16 +394,16 @@ class CoreSubmissions(Desk):
                 self._lose(chunk)
             return
         for chunk, first in parts:
-            sent = enumerate(self._core.forget(chunk), first)
-            self._take_odd(frame, [(number, index, place) for place, (number, index, _) in sent])
+            sent = [(number, index) for number, _, indexes in self._core.forget(chunk) for index in indexes]
+            self._take_odd(frame, [(number, index, place) for place, (number, index) in enumerate(sent, first)])
 
     def take_refused(self, message: Refused) -> None:
         """Chunks will not come into the log."""
         refusal = message.as_refusal()
         for chunk in message.chunks:
-            for number, index, attempts in self._core.forget(chunk):
+            for number, attempts, indexes in self._core.forget(chunk):
                 if (submission := self._waiting.get(number)) is not None:
-                    self._refuse(submission, index, refusal, attempts - 1)
+                    self._refuse_unless_told(submission, indexes, refusal, attempts - 1)
 
     def framer_lost(self) -> None:
         """The framer is gone: what was handed to it may be executed or not."""
@@ -413,10 +412,11 @@ class CoreSubmissions(Desk):
             self._lose(chunk)
 
     def _lose(self, chunk: int) -> None:
-        for number, index, _ in self._core.forget(chunk):
-            submission = self._waiting.get(number)
-            if submission is not None and submission.message.unanswered(index):
-                self._close(number)
+        for number, _, indexes in self._core.forget(chunk):
+            if (submission := self._waiting.get(number)) is not None:
+                for index in indexes:
+                    if submission.message.unanswered(index):
+                        self._close(number)
 
     # --- what is no plain outcome -----------------------------------------------------------------------------------
 
@@ -464,7 +464,7 @@ class CoreSubmissions(Desk):
                 else:
                     self.counts.batches_let_in += 1
             if refusal is not None:
-                self._refuse(submission, index, refusal, message.attempts(index))
+                self._refuse_unless_told(submission, [index], refusal, message.attempts(index))
         self._hand_over()
 
     async def _repeat(self, submission: CoreSubmission, index: int, n: int, place: int) -> None:

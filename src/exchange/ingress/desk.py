@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 BATCHES_MAX: Final = 4_096
 WAIT_MS_MAX: Final = 30_000
 WAIT_MS: Final = 5_000
+CANCELS_RESERVE: Final = 8
+"""One part in so many is let in beyond the most commands under way where a batch has only cancels."""
 ATTEMPTS_MAX: Final = 4
 """How often the same bytes are handed on when keys change under them."""
 ELSEWHERE_S_MAX: Final = 0.1
@@ -156,7 +158,7 @@ class Desk(ABC):
             outcome_of: asks settlement.
             elsewhere_of: asks market data.
             durability: what answers stand for.
-            commands_max: most commands under way at once.
+            commands_max: most commands under way at once; an eighth more of them in batches that have only cancels.
         """
         self.door = door
         self.is_draining = False
@@ -332,11 +334,12 @@ MESSAGE_SIZE: Final = Refusal(
 )
 
 
-def overloaded(commands: int) -> Refusal:
-    """Return the refusal of a batch that comes while so many commands are under way."""
+def overloaded(commands_max: int) -> Refusal:
+    """Return the refusal of a batch that comes while as many commands are under way as may be."""
     return Refusal(
         reasons.DOOR_REASON_OVERLOADED,
-        f"{commands} commands are under way through this ingress; send the same bytes again in 100 ms",
+        f"{commands_max} commands are under way through this ingress, as many as it takes; send the same bytes again "
+        "in 100 ms. Batches that only cancel or reduce orders have room beyond that",
         100,
     )
 

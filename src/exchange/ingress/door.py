@@ -33,6 +33,8 @@ from exchange.wire.errors import WireError, WireReason
 DETAIL_BYTES_MAX: Final = 512
 SKEW_MS_MAX: Final = 500
 """How far the clocks of ingress and bus may be apart; the ingest script refuses more."""
+BLAME_TOKENS: Final = 16
+"""What a signature costs its sender's address that was checked for nothing, in batches."""
 KNOWN_KEYS_MAX: Final = 8_192
 """Keys that a door remembers to verify them faster: 26 MB at most."""
 VALIDITY_MS_MAX: Final = 86_400_000
@@ -80,7 +82,7 @@ class Refusal(NamedTuple):
         retry_after_ms: when to send the same bytes again; 0: waiting alone does not help.
         is_final: the same bytes can never be executed.
         may_change: the view of shard 0 may be behind: catch up once and judge again.
-        blames_sender: a signature was checked for nothing; the address pays for it once more.
+        blames_sender: a signature was checked for nothing; the address pays for it (`Door.blame`).
         hides_signer: whoever signed is not proven, so nothing of the payload is told.
     """
 
@@ -100,16 +102,28 @@ class ReadBatch:
         key_id, payload, signature: as they came.
         account, shard, nonce, valid_until_ms: as the payload says.
         commands: how many commands it has.
+        only_cancels: whether all of them cancel or reduce orders.
         verdict: the public key under which the signature was verified, and whether it is valid; None: not yet.
     """
 
-    __slots__ = ("account", "commands", "key_id", "nonce", "payload", "shard", "signature", "valid_until_ms", "verdict")
+    __slots__ = (
+        "account",
+        "commands",
+        "key_id",
+        "nonce",
+        "only_cancels",
+        "payload",
+        "shard",
+        "signature",
+        "valid_until_ms",
+        "verdict",
+    )
 
     def __init__(self, key_id: bytes, payload: bytes, signature: bytes, head: BatchHead) -> None:
         self.key_id = key_id
         self.payload = payload
         self.signature = signature
-        self.account, self.shard, self.nonce, self.valid_until_ms, self.commands = head
+        self.account, self.shard, self.nonce, self.valid_until_ms, self.commands, self.only_cancels = head
         self.verdict: tuple[bytes, bool] | None = None
 
     def as_frame_field(self) -> bytes:
@@ -243,6 +257,10 @@ class Door:
         )
         for (batch, public_key), valid in zip(rows, verdicts, strict=True):
             batch.verdict = public_key, valid
+
+    def blame(self, address: str, batches: int, now_s: float) -> None:
+        """Let an address pay for signatures that were checked for nothing: a flood of them must stay cheap."""
+        self.address_rates.charge(address, BLAME_TOKENS * batches, now_s)
 
     def judge(self, batch: ReadBatch, now_us: int, now_s: float) -> Refusal | None:
         """Return why a batch is not let in, or None: it may be handed on under the view's position.

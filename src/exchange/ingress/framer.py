@@ -39,6 +39,10 @@ RETRY_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses between attempts of one frame; the last one is repeated."""
 UNAVAILABLE_AFTER_S: Final = 1.0
 """A frame without an answer for so long means that the bus is not reachable: nothing more is queued behind it."""
+FULL_S_MAX: Final = 0.5
+"""A shard that has had no room for so long is behind: what waits for it is refused. Until then it is held, and the door
+takes no more when enough is: nothing that was verified is thrown away for a moment's crowd."""
+FULL_PAUSE_S: Final = 0.02
 RESTAMP_AFTER_US: Final = 250_000
 """A frame that waited longer than this and is refused for its time is made anew with the time that it is now."""
 LOOK_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -153,6 +157,7 @@ class ShardFramer:
         self._look_soon = asyncio.Event()
         self._not_before_s = 0.0
         self._waiting_since_s: float | None = None
+        self._full_since_s: float | None = None
         self._sending: list[_Owned] = []
         self._trouble = "the bus cannot be reached"
         self._complained: BusReason | None = None
@@ -256,17 +261,23 @@ class ShardFramer:
                     # It is not in the log, so the counter is free and the frame can be made anew.
                     sealed, framed_us = self._frame(owned)
                     continue
+                if refusal.reason is BusReason.OVERLOADED and self._is_full_for_a_moment():
+                    self._waiting_since_s = None
+                    await asyncio.sleep(FULL_PAUSE_S)
+                    continue
                 if not (was_heard_maybe and refusal.reason in UNDECIDED):
                     self._waiting_since_s = None
                     self._refuse(owned, self._as_door_says(refusal))
+                    if refusal.reason is BusReason.OVERLOADED:
+                        self._refuse_queue(self._as_door_says(refusal))
                     return
                 self._trouble = str(refusal)
             pause_s = RETRY_S[min(attempts, len(RETRY_S) - 1)]
             attempts += 1
             if self._is_unreachable():
-                self._refuse_queue()
+                self._refuse_queue(self._unavailable())
             await asyncio.sleep(pause_s)
-        self._waiting_since_s = None
+        self._waiting_since_s = self._full_since_s = None
         self._counter += 1
         self._not_before_s = time.monotonic() + answer.gather_us / 1_000_000
         self.evidence = self.evidence._replace(
@@ -404,13 +415,19 @@ class ShardFramer:
             1_000,
         )
 
-    def _refuse_queue(self) -> None:
+    def _is_full_for_a_moment(self) -> bool:
+        now_s = time.monotonic()
+        if self._full_since_s is None:
+            self._full_since_s = now_s
+        return now_s - self._full_since_s < FULL_S_MAX
+
+    def _refuse_queue(self, refusal: Refusal) -> None:
         queued = list(self._queue)
         self._queue.clear()
         self._queued_commands = self._queued_bytes = 0
         self._some.clear()
         if queued:
-            self._refuse(queued, self._unavailable())
+            self._refuse(queued, refusal)
 
     def _refuse(self, owned: list[_Owned], refusal: Refusal) -> None:
         chunks: dict[int, list[int]] = {}

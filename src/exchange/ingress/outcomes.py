@@ -208,6 +208,13 @@ def refused_at_door(refusal: Refusal, batch: ReadBatch | None) -> bytes:
     ).SerializeToString()
 
 
+def refused_parts(refusal: Refusal) -> tuple[bytes, bytes]:
+    """Return what comes before and after `executable_until_ms` in the BatchOutcome of batches that were not let in."""
+    before = outcome_pb2.BatchOutcome(state=outcome_pb2.SEND_STATE_REFUSED, door_reason=refusal.reason)
+    after = outcome_pb2.BatchOutcome(retry_after_ms=refusal.retry_after_ms, detail=clip(refusal.detail))
+    return before.SerializeToString(), after.SerializeToString()
+
+
 def not_answered(batch: ReadBatch, n: int, place: int, t_us: int) -> bytes:
     """Return the BatchOutcome of a batch without an answer: SEQUENCED where it has a position, UNKNOWN where n is 0."""
     return outcome_pb2.BatchOutcome(

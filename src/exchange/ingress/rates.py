@@ -49,6 +49,15 @@ class TokenBuckets:
             self._full_at_s[sender] = full_at_s + tokens * self._seconds_per_token
         return wait_s
 
+    def charge(self, sender: Hashable, tokens: float, now_s: float) -> None:
+        """Take tokens whether they are there or not; what a sender owes is never more than its bucket holds."""
+        if not self._seconds_per_token:
+            return
+        if sender not in self._full_at_s and len(self._full_at_s) >= self._senders_max and not self._make_room(now_s):
+            sender = CROWD
+        full_at_s = max(self._full_at_s.get(sender, now_s), now_s) + tokens * self._seconds_per_token
+        self._full_at_s[sender] = min(full_at_s, now_s + 2 * self._burst_s)
+
     def has_more_than(self, tokens: float, sender: Hashable, now_s: float) -> bool:
         """Return whether one more token could be taken after so many, one by one; takes none."""
         if sender not in self._full_at_s and len(self._full_at_s) >= self._senders_max:

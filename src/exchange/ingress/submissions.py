@@ -16,6 +16,7 @@ from exchange.domain.rejects import RejectReason
 from exchange.ingress import outcomes
 from exchange.ingress.desk import (
     ATTEMPTS_MAX,
+    CANCELS_RESERVE,
     DRAINING,
     LOST,
     MESSAGE_SIZE,
@@ -315,26 +316,46 @@ class Submissions(Desk):
             if not index % SLICE:
                 if index:
                     await asyncio.sleep(0)
-                door.verify(batches[index : index + SLICE], time.monotonic())
+                door.verify(self._fitting(batches[index : index + SLICE]), time.monotonic())
             if type(one) is not ReadBatch:
                 assert isinstance(one, Refusal)
                 submission.refuse(index, one, None)
                 self.counts.batches_refused += 1
                 continue
-            refusal = door.judge(one, time.time_ns() // 1000, time.monotonic())
+            refusal = self._judge(one)
             if refusal is not None and refusal.may_change and not caught_up:
                 caught_up = True
                 unknown = await catch_up(self.door.control)
-                refusal = unknown or door.judge(one, time.time_ns() // 1000, time.monotonic())
+                refusal = unknown or self._judge(one)
             if refusal is None:
                 refusal = self._hand_on(Sent(submission, index, one))
             elif refusal.blames_sender:
-                door.address_rates.take(address, 1, time.monotonic())
+                door.blame(address, 1, time.monotonic())
             if refusal is not None:
                 submission.refuse(index, refusal, one)
                 self.counts.batches_refused += 1
 
+    def _judge(self, batch: ReadBatch) -> Refusal | None:
+        if not self._has_room(batch):
+            return overloaded(self._commands_max)
+        return self.door.judge(batch, time.time_ns() // 1000, time.monotonic())
+
     # --- to the framer ----------------------------------------------------------------------------------------------
+
+    def _has_room(self, batch: ReadBatch, more: int = 0) -> bool:
+        """Return whether a batch may be let in when `more` commands are before it."""
+        reserve = self._commands_max // CANCELS_RESERVE if batch.only_cancels else 0
+        return self._commands + more + batch.commands <= self._commands_max + reserve
+
+    def _fitting(self, batches: list[ReadBatch | Refusal]) -> list[ReadBatch | Refusal]:
+        """Return the batches that there is room for if all of them are let in: no other is worth verifying."""
+        more = 0
+        fitting: list[ReadBatch | Refusal] = []
+        for one in batches:
+            if type(one) is ReadBatch and self._has_room(one, more):
+                more += one.commands
+                fitting.append(one)
+        return fitting
 
     def _hand_on(self, sent: Sent) -> Refusal | None:
         """Put a batch that is let in into the outbox of its shard."""
@@ -343,8 +364,6 @@ class Submissions(Desk):
             return LOST
         if self.is_draining and not sent.attempts:
             return DRAINING
-        if self._commands + batch.commands > self._commands_max:
-            return overloaded(self._commands)
         view = self.door.control.view
         data = batch.as_frame_field()
         chunk = self._outbox.get(batch.shard)
@@ -509,7 +528,7 @@ class Submissions(Desk):
         for sent in stale:
             if not sent.submission.is_open:
                 continue
-            refusal = unknown or self.door.judge(sent.batch, time.time_ns() // 1000, time.monotonic())
+            refusal = unknown or self._judge(sent.batch)
             if refusal is None:
                 refusal = self._hand_on(sent)
             if refusal is not None:

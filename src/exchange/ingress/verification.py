@@ -65,7 +65,7 @@ async def verify_bytes(door: Door, request: bytes, address: str) -> bytes:
             caught_up = True
             refusal = await catch_up(door.control) or door.judge(one, time.time_ns() // 1000, time.monotonic())
         if refusal is not None and refusal.blames_sender:
-            door.address_rates.take(address, 1, time.monotonic())
+            door.blame(address, 1, time.monotonic())
         verdicts.append(_verdict(one, refusal))
     return verification_service_pb2.VerifyResponse(
         verdicts=verdicts, control_n=door.control.view.position

@@ -16,6 +16,8 @@ use crate::verify::{ShapeError, Verifier};
 const CHUNK_BATCHES_MAX: usize = 4_096;
 const CHUNK_COMMANDS_MAX: u32 = 4_096;
 const CHUNK_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
+/// One part in so many is let in beyond the most commands where a batch has only cancels.
+const CANCELS_RESERVE: u64 = 8;
 
 /// What became of some batches of a message at the door.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,8 +48,8 @@ pub struct Handed {
 /// A batch that needs more than its frame says: number of its message, place there, place in the frame.
 pub type Odd = (u64, usize, u32);
 
-/// A batch of a chunk that is no longer awaited: number of its message, place there, how often it was handed on.
-pub type Forgotten = (u64, usize, u32);
+/// Batches of a chunk that are no longer awaited: number of their message, how often they were handed on, places there.
+pub type Forgotten = (u64, u32, Vec<usize>);
 
 /// When a frame was taken by the matcher, executed, seen by the framer, and seen here; microseconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,7 +93,7 @@ fn locked(message: &Shared) -> MutexGuard<'_, Message> {
 }
 
 impl Desk {
-    /// Return a desk with nothing under way, and never more commands than `commands_max`.
+    /// Return a desk with nothing under way, and never more commands than `commands_max`, an eighth more for cancels.
     #[must_use]
     pub fn new(gate: Gate, commands_max: u64) -> Self {
         Self {
@@ -131,13 +133,18 @@ impl Desk {
         control_n: u64,
     ) -> Result<Admitted, ShapeError> {
         let mut message = locked(shared);
-        self.gate.verify(&mut message, batches.clone(), verifier, rates, now.s)?;
+        let fitting = self.fitting(&message, batches.clone());
+        self.gate.verify(&mut message, fitting, verifier, rates, now.s)?;
         let mut admitted = Admitted { next: batches.start, refused: Vec::new() };
         for index in batches {
             admitted.next = index + 1;
-            let refused = match self.gate.judge(&mut message, index, verifier, rates, now)? {
-                None => self.hand_on(shared, &mut message, index, control_n),
-                refused => refused,
+            let refused = if self.has_room(&message, index, 0) {
+                match self.gate.judge(&mut message, index, verifier, rates, now)? {
+                    None => self.hand_on(shared, &mut message, index, control_n),
+                    refused => refused,
+                }
+            } else {
+                Some(Refused::Overloaded)
             };
             if let Some(refused) = refused {
                 admitted.refused.push((index, refused));
@@ -149,6 +156,26 @@ impl Desk {
         Ok(admitted)
     }
 
+    /// Return whether a batch may be let in when `more` commands are before it. What cannot be read needs no room.
+    fn has_room(&self, message: &Message, index: usize, more: u64) -> bool {
+        let reserve = if message.has_only_cancels(index) { self.commands_max / CANCELS_RESERVE } else { 0 };
+        let commands = message.head(index).map_or(0, |head| u64::from(head.len));
+        commands == 0 || self.commands + more + commands <= self.commands_max + reserve
+    }
+
+    /// Return the batches that there is room for if all of them are let in: no other is worth verifying.
+    fn fitting(&self, message: &Message, batches: std::ops::Range<usize>) -> Vec<usize> {
+        let mut more = 0;
+        let mut fitting = Vec::with_capacity(batches.len());
+        for index in batches {
+            if self.has_room(message, index, more) {
+                more += message.head(index).map_or(0, |head| u64::from(head.len));
+                fitting.push(index);
+            }
+        }
+        fitting
+    }
+
     fn hand_on(&mut self, shared: &Shared, message: &mut Message, index: usize, control_n: u64) -> Option<Refused> {
         let head = message.head(index)?;
         if self.is_lost {
@@ -156,9 +183,6 @@ impl Desk {
         }
         if self.is_draining && message.attempts(index) == 0 {
             return Some(Refused::Draining);
-        }
-        if self.commands + u64::from(head.len) > self.commands_max {
-            return Some(Refused::Overloaded { commands: self.commands });
         }
         let element = message.element(index);
         let known = self.outbox.iter().position(|chunk| chunk.shard == head.shard);
@@ -278,13 +302,16 @@ impl Desk {
 
     /// Await a chunk no longer; return its batches.
     pub fn forget(&mut self, chunk: u64) -> Vec<Forgotten> {
-        let sent = self.take(chunk).map_or_else(Vec::new, |chunk| chunk.sent);
-        sent.iter()
-            .map(|(shared, index)| {
-                let message = locked(shared);
-                (message.number, *index as usize, message.attempts(*index as usize))
-            })
-            .collect()
+        let mut forgotten: Vec<Forgotten> = Vec::new();
+        for (shared, index) in self.take(chunk).map_or_else(Vec::new, |chunk| chunk.sent) {
+            let (message, index) = (locked(&shared), index as usize);
+            let (number, attempts) = (message.number, message.attempts(index));
+            match forgotten.last_mut() {
+                Some((before, tries, indexes)) if (*before, *tries) == (number, attempts) => indexes.push(index),
+                _ => forgotten.push((number, attempts, vec![index])),
+            }
+        }
+        forgotten
     }
 
     /// Return the numbers of the chunks that are awaited, ascending.

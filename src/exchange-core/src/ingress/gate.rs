@@ -65,10 +65,7 @@ pub enum Refused {
     /// Nothing new is taken.
     Draining,
     /// Too much is under way.
-    Overloaded {
-        /// Commands under way.
-        commands: u64,
-    },
+    Overloaded,
 }
 
 impl Refused {
@@ -76,6 +73,13 @@ impl Refused {
     #[must_use]
     pub fn may_change(self) -> bool {
         matches!(self, Self::UnknownKey | Self::NotOfKey | Self::UnknownShard)
+    }
+
+    /// Return whether the same is said of every batch that is refused so.
+    #[must_use]
+    pub fn is_for_many(self) -> bool {
+        use Refused::{BadSignature, Draining, Lost, Overloaded, RevokedKey, TooFast, UnknownKey};
+        matches!(self, BadSignature | Draining | Lost | Overloaded | RevokedKey | TooFast { .. } | UnknownKey)
     }
 }
 
@@ -174,7 +178,7 @@ impl Gate {
     pub fn verify(
         &mut self,
         message: &mut Message,
-        batches: std::ops::Range<usize>,
+        batches: impl IntoIterator<Item = usize>,
         verifier: &mut Verifier,
         rates: &Rates,
         now_s: f64,
@@ -233,7 +237,7 @@ impl Gate {
             return Ok(Some(Refused::TooFast { wait_s }));
         }
         if message.verdict(index, &key.public_key).is_none() {
-            self.verify(message, index..index + 1, verifier, &Rates::new(0.0, 1.0, 0), now.s)?;
+            self.verify(message, [index], verifier, &Rates::new(0.0, 1.0, 0), now.s)?;
         }
         if message.verdict(index, &key.public_key) != Some(true) {
             // Whoever names a key without having it must not use up what its owner may send.

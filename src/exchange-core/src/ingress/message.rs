@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use crate::limits::{BATCH_BYTES_MAX, KEY_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES};
+use crate::units::TIME_US_MAX;
 use crate::wire::{BatchHead, Command, Reader, Sink, read_batch};
 
 /// A message that a desk and whoever waits for its answer share.
@@ -68,6 +69,7 @@ struct Parts {
 #[derive(Clone, Debug, Default)]
 struct Known {
     head: Option<BatchHead>,
+    only_cancels: bool,
     verdict: Option<(PublicKey, bool)>,
     outcome: Option<Range<u32>>,
     whereabouts: Whereabouts,
@@ -85,6 +87,7 @@ pub struct Message {
     parts: Vec<Parts>,
     /// By batch; none before there is something to know.
     known: Vec<Known>,
+    are_read: bool,
     /// Name that its owner has given it.
     pub number: u64,
     outcomes: Vec<u8>,
@@ -142,6 +145,7 @@ impl Parsed {
             missing: parts.len(),
             parts,
             known: Vec::new(),
+            are_read: false,
             number: 0,
             outcomes: Vec::new(),
             is_open: true,
@@ -195,6 +199,21 @@ fn read_signed_batch(content: &[u8], within: &[u8], element: Range<u32>) -> Opti
     reader.is_done().then_some(Parts { element, key_id, payload, signature })
 }
 
+/// Return what the first fields of a payload say of its time. No more of it is looked at, however long it is.
+fn peek_valid_until_ms(payload: &[u8]) -> Option<u64> {
+    let mut reader = Reader::new(payload);
+    for field in 1..=4_u8 {
+        if reader.key() == field << 3 {
+            reader.skip_key();
+            let value = reader.number(1, u64::MAX)?;
+            if field == 4 {
+                return Some(value).filter(|&until_ms| until_ms <= TIME_US_MAX);
+            }
+        }
+    }
+    None
+}
+
 /// Return where a part of bytes stands in them.
 fn range_in(within: &[u8], part: &[u8]) -> Range<u32> {
     let start = part.as_ptr().addr() - within.as_ptr().addr();
@@ -246,6 +265,7 @@ impl Message {
     pub fn read_batches(&mut self, commands: &mut Vec<Command>) -> usize {
         let mut count = 0;
         self.know();
+        self.are_read = true;
         for (parts, known) in self.parts.iter().zip(&mut self.known) {
             let payload = &self.request[wide(&parts.payload)];
             let is_in_bounds = parts.key_id.len() == KEY_ID_BYTES
@@ -253,6 +273,7 @@ impl Message {
                 && payload.len() <= BATCH_BYTES_MAX;
             commands.clear();
             known.head = if is_in_bounds { read_batch(payload, commands) } else { None };
+            known.only_cancels = commands.iter().all(Command::is_cancel);
             count += known.head.map_or(0, |head| head.len as usize);
         }
         count
@@ -283,6 +304,12 @@ impl Message {
     #[must_use]
     pub fn head(&self, index: usize) -> Option<BatchHead> {
         self.known.get(index).and_then(|known| known.head)
+    }
+
+    /// Return whether a batch, of which it is known that its bytes are in order, has nothing but cancels.
+    #[must_use]
+    pub fn has_only_cancels(&self, index: usize) -> bool {
+        self.known.get(index).is_some_and(|known| known.only_cancels)
     }
 
     /// Return how often a batch was handed on.
@@ -364,6 +391,39 @@ impl Message {
     /// Take an encoded outcome of a batch; the first one counts. Return whether nothing is waited for any more, now.
     pub fn settle(&mut self, index: usize, outcome: &[u8]) -> bool {
         self.settle_by(index, |outcomes| outcomes.extend_from_slice(outcome))
+    }
+
+    /// Take that batches are refused for one reason, which reached no shard; return how many, and as `settle`.
+    ///
+    /// The outcome of each is `before`, until when it can be executed, `after`: fields of `BatchOutcome`. That time is
+    /// left out where the refusal is final, or the batch has none.
+    pub fn refuse(
+        &mut self,
+        indexes: impl IntoIterator<Item = usize>,
+        before: &[u8],
+        after: &[u8],
+        is_final: bool,
+    ) -> (usize, bool) {
+        let missing = self.missing;
+        let mut is_done = false;
+        for index in indexes {
+            let until_ms = if is_final { None } else { self.valid_until_ms(index) };
+            is_done |= self.settle_by(index, |out| {
+                out.extend_from_slice(before);
+                out.number(0x48, until_ms.unwrap_or(0));
+                out.extend_from_slice(after);
+            });
+        }
+        (missing - self.missing, is_done)
+    }
+
+    /// Return until when a batch is valid; None: it has no such time, so that no shard takes it for a batch.
+    fn valid_until_ms(&self, index: usize) -> Option<u64> {
+        match self.known.get(index) {
+            Some(Known { head: Some(head), .. }) => Some(head.valid_until_ms),
+            _ if self.are_read => None,
+            _ => peek_valid_until_ms(self.fields(index).1),
+        }
     }
 
     /// Take that no more will be known of a batch than where it went; return as `settle`.

@@ -28,6 +28,14 @@ pub enum Command {
     NotForTrading,
 }
 
+impl Command {
+    /// Return whether it can do nothing but take orders, or lots of them, from a book.
+    #[must_use]
+    pub fn is_cancel(&self) -> bool {
+        matches!(self, Self::Cancel(_) | Self::CancelAll(_) | Self::Reduce(_))
+    }
+}
+
 /// A batch but for its commands, which are `commands[first .. first + len]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHead {
