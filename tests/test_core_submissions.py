@@ -44,6 +44,7 @@ from exchange_core import FrameFormError, IngressDesk, KeyRates, SubmitMessage, 
 
 from exchange.ingress import core_submissions
 from exchange.ingress.core_submissions import SLICE, CoreSubmissions
+from exchange.ingress.crowd import SMALL_BATCHES
 
 ENVIRONMENT = "local"
 KEY_BURST = 40
@@ -94,7 +95,7 @@ class Side:
         async def elsewhere(account: int, asset: int, shard: int) -> Any:
             return [order_service_pb2.FundsElsewhere(account=account, asset=asset, shard=shard, free_units=5)]
 
-        self.desk = kind(door, _NoExecutions(), self._send, nothing, elsewhere, 1, 400)
+        self.desk = kind(door, _NoExecutions(), self._send, nothing, elsewhere, 1, 400, patience_s=0)
 
     def _send(self, chunk: Chunk) -> bool:
         self.chunks.append(chunk)
@@ -199,7 +200,7 @@ class Maker:
             # Fields that nobody knows, and a field that comes twice, of which the last counts.
             data += b"\xa8\x06\x01" + b"\x08\x07"
         elif odd < 0.08:
-            inner = b"\x18\x05" + request.SerializeToString() + b"\x9a\x06\x02hi"
+            inner = b"\x18\xa0\x1f" + request.SerializeToString() + b"\x9a\x06\x02hi"
             data = b"\x12" + _varint(len(inner)) + inner
         elif odd < 0.10:
             data = data[: draw.randrange(len(data) + 1)]
@@ -353,7 +354,8 @@ def test_a_message_costs_as_many_calls_whatever_the_number_of_its_batches_and_co
         assert len(order_service_pb2.SubmitResponse.FromString(answer).outcomes) == batches
         return steps
 
-    few, many = asyncio.run(calls_of(1, 1)), asyncio.run(calls_of(128, 30))
+    assert asyncio.run(calls_of(1, 1)) == asyncio.run(calls_of(SMALL_BATCHES, 30))
+    few, many = asyncio.run(calls_of(SMALL_BATCHES + 1, 1)), asyncio.run(calls_of(128, 30))
     assert few
     assert few == many
 

@@ -97,7 +97,7 @@ class Desk:
 
     kind = "reference"
 
-    def __init__(self, commands_max: int = 65_536) -> None:
+    def __init__(self, commands_max: int = 65_536, patience_s: float = 0) -> None:
         self.venue = ControlVenue(environment=ENVIRONMENT)
         self.venue.now_us = time.time_ns() // 1000
         self.venue.operate(OperatorRole.MARKET, DefineShard(1))
@@ -119,6 +119,7 @@ class Desk:
             elsewhere_of=self._elsewhere_of,
             durability=1,
             commands_max=commands_max,
+            patience_s=patience_s,
         )
         self._nonce = 0
 
@@ -182,7 +183,7 @@ async def until(holds: Callable[[], Any], what: str) -> None:
             await asyncio.sleep(0.001)
 
 
-def at_a_desk(test: Callable[[Desk], Awaitable[None]], **options: int) -> None:
+def at_a_desk(test: Callable[[Desk], Awaitable[None]], **options: Any) -> None:
     async def body() -> None:
         desk = Desk(**options)
         async with asyncio.timeout(WAIT_S):

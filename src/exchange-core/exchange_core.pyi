@@ -742,8 +742,15 @@ class SubmitMessage:
 
     @number.setter
     def number(self, value: int) -> None: ...
-    def read_batches(self) -> int:
-        """Decode every batch strictly; return how many commands those have whose bytes are in order."""
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+
+    def read_batches(self) -> tuple[int, bool]:
+        """Decode every batch strictly; return how many commands there are, and whether all cancel or reduce orders.
+
+        Batches whose bytes are not in order have none.
+        """
 
     def fields(self, index: int) -> tuple[bytes, bytes, bytes]:
         """Return key_id, payload and signature of a batch as they came."""

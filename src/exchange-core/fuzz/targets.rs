@@ -58,7 +58,7 @@ pub fn batch(data: &[u8]) {
 pub fn ingress(data: &[u8]) {
     let streamed = read_stream_request(data).map(|(_, message)| message);
     for mut message in [read_submit_request(data), streamed].into_iter().flatten() {
-        let commands = message.read_batches(&mut Vec::new());
+        let (commands, _) = message.read_batches(&mut Vec::new());
         let heads = (0..message.len()).filter_map(|index| message.head(index));
         assert_eq!(heads.map(|head| head.len as usize).sum::<usize>(), commands);
         let whole: usize = (0..message.len())

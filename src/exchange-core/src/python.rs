@@ -1373,7 +1373,12 @@ mod ingress {
             locked(&self.message).number = number;
         }
 
-        fn read_batches(&self, py: Python<'_>) -> PyResult<usize> {
+        #[getter]
+        fn size(&self) -> usize {
+            locked(&self.message).size()
+        }
+
+        fn read_batches(&self, py: Python<'_>) -> PyResult<(usize, bool)> {
             released(py, || locked(&self.message).read_batches(&mut Vec::new()))
         }
 

@@ -8,6 +8,7 @@ time, and everything that has to be waited for. `submissions` does all of it in 
 import asyncio
 import logging
 import time
+from contextlib import nullcontext
 from typing import Any, Final
 
 from exchange_core import FrameFormError, IngressDesk, KeyRates, SubmitMessage, Verifier
@@ -20,6 +21,7 @@ from exchange.domain.rejects import RejectReason
 from exchange.engine.reading import BatchHead
 from exchange.ingress import door as doors
 from exchange.ingress import outcomes
+from exchange.ingress.crowd import SMALL_BATCHES
 from exchange.ingress.desk import (
     ATTEMPTS_MAX,
     DRAINING,
@@ -147,14 +149,16 @@ class CoreSubmissions(Desk):
         refusal = self.door.admit_address(address, 1 + message.batches, time.monotonic()) or failure
         if refusal is None and self.is_draining:
             refusal = DRAINING
+        commands, only_cancels = message.read_batches() if refusal is None else (0, True)
         if refusal is None:
-            commands = message.read_batches()
             self.counts.batches_read += message.batches
             if commands > REQUEST_COMMANDS_MAX:
                 refusal = MESSAGE_SIZE
         if refusal is not None:
             await self._refuse_all(submission, refusal)
             return
+        if not only_cancels:
+            await self._room.wait(commands, message.size, self._core.commands)
         await self._admit_all(submission, address)
         submission.verified_us = time.time_ns() // 1000
         if message.is_open:
@@ -201,12 +205,12 @@ class CoreSubmissions(Desk):
         place, end, stops = 0, SLICE, True
         while place < message.batches:
             if place == end:
-                await asyncio.sleep(0)
                 end += SLICE
-            start = place
-            place, refused = self._admit(message, start, min(end, message.batches), stops)
-            self.counts.batches_let_in += place - start - sum(len(row[-1]) for row in refused)
-            self._hand_over()
+            async with self._turn if message.batches > SMALL_BATCHES else nullcontext():
+                start = place
+                place, refused = self._admit(message, start, min(end, message.batches), stops)
+                self.counts.batches_let_in += place - start - sum(len(row[-1]) for row in refused)
+                self._hand_over()
             if not refused:
                 continue
             again = None

@@ -13,6 +13,7 @@ from clob.v1 import door_reason_pb2 as reasons
 from clob.v1 import order_service_pb2
 from exchange.bus.entries import ExecutionsEntry
 from exchange.domain.limits import REQUEST_BYTES_MAX, REQUEST_COMMANDS_MAX
+from exchange.ingress.crowd import PATIENCE_S, Room, Turn
 from exchange.ingress.door import Door, ReadBatch, Refusal, as_error
 from exchange.ingress.messages import Chunk, Executed, Refused, Sequenced
 from exchange.ingress.outcomes import ScannedFrame
@@ -148,6 +149,7 @@ class Desk(ABC):
         elsewhere_of: ElsewhereOf,
         durability: int,
         commands_max: int,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Make the desk of a worker.
 
@@ -159,6 +161,7 @@ class Desk(ABC):
             elsewhere_of: asks market data.
             durability: what answers stand for.
             commands_max: most commands under way at once; an eighth more of them in batches that have only cancels.
+            patience_s: how long a message waits for room before it is refused.
         """
         self.door = door
         self.is_draining = False
@@ -171,6 +174,8 @@ class Desk(ABC):
         self._frames = FrameCache(executions, REPEATS_BYTES_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = 0
+        self._turn = Turn()
+        self._room = Room(commands_max, patience_s)
 
     @property
     def is_idle(self) -> bool:
@@ -212,6 +217,17 @@ class Desk(ABC):
         """
 
     # --- from the framer --------------------------------------------------------------------------------------------
+
+    def hear(self, message: Sequenced | Executed | Refused) -> None:
+        """Take what the framer says, and let those go on who wait for room."""
+        match message:
+            case Sequenced():
+                self.take_sequenced(message)
+            case Executed():
+                self.take_executed(message)
+            case Refused():
+                self.take_refused(message)
+        self._room.wake(self.commands_under_way)
 
     @abstractmethod
     def take_sequenced(self, message: Sequenced) -> None:

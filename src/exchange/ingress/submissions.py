@@ -14,6 +14,7 @@ from exchange.bus.errors import BusRefusal, BusUnavailable
 from exchange.domain.limits import FRAME_BYTES_MAX, REQUEST_COMMANDS_MAX
 from exchange.domain.rejects import RejectReason
 from exchange.ingress import outcomes
+from exchange.ingress.crowd import SMALL_BATCHES
 from exchange.ingress.desk import (
     ATTEMPTS_MAX,
     CANCELS_RESERVE,
@@ -282,6 +283,9 @@ class Submissions(Desk):
         if refusal is not None:
             await self._refuse_all(message, submission, refusal)
             return submission
+        read = [one for one in batches if type(one) is ReadBatch]
+        if not all(one.only_cancels for one in read):
+            await self._room.wait(sum(one.commands for one in read), message.ByteSize(), self._commands)
         await self._judge_all(batches, submission, address)
         submission.verified_us = time.time_ns() // 1000
         for entry in submission.stages.values():
@@ -314,8 +318,9 @@ class Submissions(Desk):
         caught_up = False
         for index, one in enumerate(batches):
             if not index % SLICE:
-                if index:
-                    await asyncio.sleep(0)
+                if len(batches) > SMALL_BATCHES:
+                    async with self._turn:
+                        pass
                 door.verify(self._fitting(batches[index : index + SLICE]), time.monotonic())
             if type(one) is not ReadBatch:
                 assert isinstance(one, Refusal)

@@ -25,6 +25,7 @@ from exchange.domain.events import KeyRevoked
 from exchange.domain.frames import ExecutionFrame
 from exchange.domain.limits import KEY_ID_BYTES
 from exchange.domain.units import CONTROL_SHARD, SHARD_MAX
+from exchange.ingress.crowd import Unsent
 from exchange.ingress.desk import Desk, parsed
 from exchange.ingress.door import Door, ReadBatch, Refusal, as_error, varint
 from exchange.ingress.keys import catch_up
@@ -81,6 +82,7 @@ class Traders:
         self._peers = peers
         self._stream_messages_max = stream_messages_max
         self.unanswered = 0
+        self._unsent = Unsent()
         self._scopes: dict[bytes, set[asyncio.Timeout]] = {}
         follower.on_frame.append(self._look_for_revocations)
         follower.on_reload.append(self._end_revoked)
@@ -125,18 +127,21 @@ class Traders:
         room = asyncio.Semaphore(self._stream_messages_max)
         answers: asyncio.Queue[bytes | None] = asyncio.Queue()
         waiting: set[asyncio.Task[None]] = set()
-
+        unsent = self._unsent.of_stream()
         mine = 0
 
         async def answer(tag: int, submission: Any) -> None:
             submit = await self._submissions.answer(submission, fails=False)
-            answers.put_nowait(_stream_response(tag, submit))
+            response = _stream_response(tag, submit)
+            unsent.add(len(response))
+            answers.put_nowait(response)
 
         async def read() -> None:
             nonlocal mine
             try:
                 async for request in requests:
                     await room.acquire()
+                    await unsent.wait()
                     self.unanswered += 1
                     mine += 1
                     tag, submission = await self._submissions.take(request, host)
@@ -152,11 +157,13 @@ class Traders:
         try:
             while (message := await answers.get()) is not None:
                 yield message
+                unsent.take_off(len(message))
                 room.release()
                 self.unanswered -= 1
                 mine -= 1
             await reader
         finally:
+            unsent.close()
             self.unanswered -= mine
             reader.cancel()
             for task in list(waiting):

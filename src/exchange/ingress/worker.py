@@ -19,7 +19,7 @@ from exchange.engine.verifying import describe_path, is_amiss
 from exchange.execution.checkpoints import CheckpointStore
 from exchange.ingress.desks import DESK
 from exchange.ingress.door import ReadBatch, make_door
-from exchange.ingress.messages import Chunk, Connection, Executed, FromFramer, Hello, Refused, Sequenced, framer_decoder
+from exchange.ingress.messages import Chunk, Connection, FromFramer, Hello, framer_decoder
 from exchange.ingress.rates import TokenBuckets
 from exchange.ingress.sessions import Sessions
 from exchange.ingress.settings import SECRET_BYTES_MIN, IngressSettings
@@ -132,13 +132,7 @@ class Worker(Service):
         return self._framer is not None and self._framer.send(chunk)
 
     def _heard(self, _: Connection, message: FromFramer) -> None:
-        match message:
-            case Executed():
-                self._submissions.take_executed(message)
-            case Sequenced():
-                self._submissions.take_sequenced(message)
-            case Refused():
-                self._submissions.take_refused(message)
+        self._submissions.hear(message)
 
     def _lost(self, _: Connection) -> None:
         """The parent is gone, and this worker goes with it."""

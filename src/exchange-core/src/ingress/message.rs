@@ -249,6 +249,12 @@ impl Message {
         self.with_stages
     }
 
+    /// Return how many bytes it has; 0 once it was released.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.request.len()
+    }
+
     /// Return how many batches it has; 0 once it was released.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -261,9 +267,9 @@ impl Message {
         self.parts.is_empty()
     }
 
-    /// Read every batch strictly; return how many commands those have whose bytes are in order.
-    pub fn read_batches(&mut self, commands: &mut Vec<Command>) -> usize {
-        let mut count = 0;
+    /// Read every batch strictly; return how many commands those have whose bytes are in order, and whether all are cancels.
+    pub fn read_batches(&mut self, commands: &mut Vec<Command>) -> (usize, bool) {
+        let (mut count, mut only_cancels) = (0, true);
         self.know();
         self.are_read = true;
         for (parts, known) in self.parts.iter().zip(&mut self.known) {
@@ -275,8 +281,9 @@ impl Message {
             known.head = if is_in_bounds { read_batch(payload, commands) } else { None };
             known.only_cancels = commands.iter().all(Command::is_cancel);
             count += known.head.map_or(0, |head| head.len as usize);
+            only_cancels &= known.only_cancels;
         }
-        count
+        (count, only_cancels)
     }
 
     /// Make room for what is to be known of the batches.
