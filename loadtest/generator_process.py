@@ -53,6 +53,8 @@ class Sending:
     per_message: int = 64
     resting: int = 0
     seed: int = 1
+    sources: tuple[str, ...] = ()
+    forges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Phase:
     commands: int = 0
     seconds: float = 0.0
     rate: float = 0.0
+    holds: bool = False
     fill: bool = False
 
 

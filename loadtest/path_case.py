@@ -27,6 +27,7 @@ from exchange.embedded.data_dir import DataDir, open_data_dir
 from exchange.embedded.demo import CALL_S_MAX, ENVIRONMENT, MESSAGE_BYTES_MAX, Demo
 from exchange.embedded.demo_flow import SEEDED_FUNDS_UNITS, Source
 from exchange.embedded.exchange import EmbeddedExchange, Options, own_cpu_seconds
+from exchange.embedded.flow_sender import Trader
 from exchange.engine.choice import DEFAULT_ENGINE
 from exchange.flow.seeded import QUOTE_ASSET, SeededFlow
 from exchange.settlement.archive import Archive
@@ -142,7 +143,7 @@ async def run_case(case: Case, folder: Path, binary: Path, say: Callable[[str], 
     )
     happened: list[str] = []
     async with EmbeddedExchange(data, options, on_change=happened.append) as exchange:
-        run = _Run(case, exchange, sources, binary, say)
+        run = Run(case, exchange, sources, binary, say)
         async with run.generator():
             await run.all_phases()
         audit = await run.audit()
@@ -232,8 +233,15 @@ def _failures(result: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) ->
     return found
 
 
-class _Run:
-    """A case while its exchange runs."""
+class Run:
+    """A case while its exchange runs.
+
+    Attributes:
+        traders: by number, once the generator runs.
+        phases: results so far.
+        setup_s: seconds by step of the set-up.
+        settled_before: positions by shard before the first order.
+    """
 
     def __init__(
         self,
@@ -250,6 +258,7 @@ class _Run:
         self._say = say
         self._settlement: Any = None
         self._generator: Generator | None = None
+        self.traders: dict[int, Trader] = {}
         self.phases: list[dict[str, Any]] = []
         self.setup_s: dict[str, float] = {}
         self.settled_before: dict[int, int] = {}
@@ -277,6 +286,7 @@ class _Run:
             replace(case.sending, resting=resting),
             LOAD_TEST_SETTINGS.max_validity_ms - VALIDITY_MARGIN_MS,
         )
+        self.traders = demo.traders
         self._generator = await Generator.start(self._binary, asked)
         try:
             yield
@@ -287,24 +297,24 @@ class _Run:
         """Fill the books, find out what there is room for, send."""
         case = self._case
         if case.resting_per_market:
-            await self._phase("fill", Phase(fill=True))
+            await self.phase("fill", Phase(fill=True))
         capacity = 0.0
         if case.seconds:
             orders = case.orders
             if not orders:
                 guess = min(GUESS_MAX, case.sending.per_signature * GUESS_SIGNATURES)
-                tried = await self._phase("calibration", Phase(commands=guess, seconds=CALIBRATION_S))
+                tried = await self.phase("calibration", Phase(commands=guess, seconds=CALIBRATION_S))
                 orders = int(tried["orders_per_s_answered"] * case.seconds * SURPLUS)
-            closed = await self._phase("closed", Phase(orders, case.seconds))
+            closed = await self.phase("closed", Phase(orders, case.seconds))
             if closed["counts"]["refused"]:
                 # The books are not what the flow takes them for: what follows would measure something else.
                 return
             capacity = closed["orders_per_s_settled"]
         for percent in case.percents:
             rate = capacity * percent / 100
-            await self._phase(f"{percent} %", Phase(int(rate * case.point_s), case.point_s, rate))
+            await self.phase(f"{percent} %", Phase(int(rate * case.point_s), case.point_s, rate))
         for rate in case.rates:
-            await self._phase(f"rate {rate:,.0f}", Phase(int(rate * case.point_s), case.point_s, rate))
+            await self.phase(f"rate {rate:,.0f}", Phase(int(rate * case.point_s), case.point_s, rate))
 
     async def settle(self) -> dict[int, int]:
         """Wait until everything executed is settled and durable; return positions by shard, shard 0 left out."""
@@ -319,12 +329,19 @@ class _Run:
         )
         return answer
 
-    async def _phase(self, name: str, phase: Phase) -> dict[str, Any]:
-        """Prepare and send a phase; the clock stops when its last order is settled."""
+    async def phase(
+        self, name: str, phase: Phase, beside: contextlib.AbstractAsyncContextManager[object] | None = None
+    ) -> dict[str, Any]:
+        """Prepare and send a phase, with something else beside it; the clock stops when its last order is settled."""
         assert self._generator is not None
         self._say(f"{self._case.name}: {name}: signing {phase.commands:,} orders")
         prepared = await self._generator.prepare(phase)
         self._say(f"{self._case.name}: {name}: sending {prepared['commands']:,} orders")
+        async with beside or contextlib.nullcontext():
+            return await self._send(name, phase, prepared)
+
+    async def _send(self, name: str, phase: Phase, prepared: dict[str, Any]) -> dict[str, Any]:
+        assert self._generator is not None
         with _Meter(self._exchange, self._generator.pid) as meter:
             started = time.monotonic()
             outcome = await self._generator.go()
@@ -343,6 +360,7 @@ class _Run:
             "prepared": prepared,
             **outcome,
             "executed": executed,
+            "started_s": started,
             "settled_s": round(settled_s, 3),
             "orders_per_s_settled": round(executed / settled_s),
             "orders_per_s_answered": round(executed / max(1e-3, outcome["seconds"])),

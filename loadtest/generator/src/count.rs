@@ -8,6 +8,10 @@ use crate::wire::{Field, Fields, Malformed, number_of};
 
 const EXECUTED: u64 = 1;
 const REFUSED: u64 = 3;
+/// Reasons that pass, by number of the `DoorReason` and by name: whoever is refused for them is told when to come again.
+const PASSING: [u64; 2] = [20, 21];
+/// See above.
+pub const PASSING_NAMES: [&str; 2] = ["TOO_FAST", "OVERLOADED"];
 
 /// What became of commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -25,6 +29,8 @@ pub struct Counts {
     /// Commands of batches that were refused, by reason: `door N` and `shard N`, N a `DoorReason` or `RejectReason`, or
     /// the reason that a call failed with. Answers only.
     pub refused: BTreeMap<String, u64>,
+    /// Of the commands that were refused for a reason that passes, those that were not told when to come again.
+    pub refused_without_wait: u64,
     /// Longest wait that a refusal of the last answer asks for, in milliseconds.
     #[serde(skip)]
     pub retry_after_ms: u64,
@@ -141,6 +147,7 @@ impl Counts {
     /// Take in a `BatchOutcome` of a batch with so many commands; returns its position where it was executed.
     fn add_outcome(&mut self, shard: u32, outcome: &[u8], asked: u64) -> Result<u64, Malformed> {
         let (mut state, mut n, mut batch, mut shard_reason, mut door_reason, mut repeated) = (0, 0, 0, 0, 0, 0);
+        let mut retry_after_ms = 0;
         let mut tally = Tally::default();
         for field in Fields::new(outcome) {
             match field? {
@@ -150,7 +157,7 @@ impl Counts {
                 Field::Number(5, value) => shard_reason = value,
                 Field::Number(6, value) => door_reason = value,
                 Field::Number(8, value) => repeated = value,
-                Field::Number(10, value) => self.retry_after_ms = self.retry_after_ms.max(value),
+                Field::Number(10, value) => retry_after_ms = value,
                 Field::Bytes(7, event) => {
                     // Event: exactly one field, below 16 or of two bytes.
                     let Some(Ok(Field::Bytes(kind, body))) = Fields::new(event).next() else { return Err(Malformed) };
@@ -161,6 +168,7 @@ impl Counts {
                 _ => {}
             }
         }
+        self.retry_after_ms = self.retry_after_ms.max(retry_after_ms);
         match state {
             EXECUTED => {
                 self.executed(shard, n, batch, tally, repeated != 0);
@@ -171,7 +179,12 @@ impl Counts {
                 *self.batches_refused.entry(shard_reason).or_default() += 1;
                 *self.refused.entry(format!("shard {shard_reason}")).or_default() += asked;
             }
-            REFUSED => *self.refused.entry(format!("door {door_reason}")).or_default() += asked,
+            REFUSED => {
+                *self.refused.entry(format!("door {door_reason}")).or_default() += asked;
+                if retry_after_ms == 0 && PASSING.contains(&door_reason) {
+                    self.refused_without_wait += asked;
+                }
+            }
             _ => self.unknown += asked,
         }
         Ok(0)
@@ -284,6 +297,7 @@ mod tests {
         let events = [&of_others[..], &first, &second, &refused, &operation].concat();
         let mut log = Counts::default();
         log.add_frame(5, &message(&[(1, 1), (2, 77)], &events)).expect("a frame");
+        assert_eq!(std::mem::take(&mut counts.refused_without_wait), 8);
         counts.refused.clear();
         assert_eq!(counts, log);
     }

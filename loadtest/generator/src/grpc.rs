@@ -1,12 +1,13 @@
 //! gRPC over HTTP/2, as far as sending prepared bytes and receiving bytes needs it. No message is built or copied twice.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::client::{Builder, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Version};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::wire::{Field, Fields, MESSAGE_BYTES_MAX};
 
@@ -51,12 +52,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connect. The connection is driven on the current `LocalSet`.
+    /// Connect, from an address of this machine if one is given. The connection is driven on the current `LocalSet`.
     ///
     /// # Errors
     /// Nobody listens there, or it is no HTTP/2.
-    pub async fn open(address: &str) -> Result<Self, Failure> {
-        let socket = TcpStream::connect(address).await.map_err(|error| Failure::of(format!("{address}: {error}")))?;
+    pub async fn open(address: &str, source: Option<IpAddr>) -> Result<Self, Failure> {
+        let socket = connect(address, source).await.map_err(|error| Failure::of(format!("{address}: {error}")))?;
         socket.set_nodelay(true).map_err(Failure::of)?;
         let (requests, connection) = Builder::new()
             .initial_window_size(WINDOW_BYTES)
@@ -88,6 +89,25 @@ impl Connection {
         let mut requests = self.requests.clone().ready().await.map_err(Failure::of)?;
         let (response, body) = requests.send_request(request, false).map_err(Failure::of)?;
         Ok((Receiver { response: Some(response), body: None, bytes: BytesMut::new() }, body))
+    }
+}
+
+async fn connect(address: &str, source: Option<IpAddr>) -> std::io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(address).await };
+    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind((source, 0).into())?;
+    socket.connect(address.parse().map_err(std::io::Error::other)?).await
+}
+
+/// Wait until the server has room for some bytes more of a call.
+///
+/// # Errors
+/// The call or its connection has ended.
+pub async fn room(body: &mut SendStream<Bytes>) -> Result<(), Failure> {
+    body.reserve_capacity(1);
+    match std::future::poll_fn(|context| body.poll_capacity(context)).await {
+        Some(capacity) => capacity.map(drop).map_err(Failure::of),
+        None => Err(Failure::saying("the call has ended")),
     }
 }
 

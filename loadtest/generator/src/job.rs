@@ -34,6 +34,12 @@ pub struct Job {
     pub nonce: u64,
     /// Of the flow.
     pub seed: u64,
+    /// Addresses of this machine that connections come from, taking turns; none: the system chooses.
+    #[serde(default)]
+    pub sources: Vec<std::net::IpAddr>,
+    /// Every signature is wrong in one bit that only the equation can tell.
+    #[serde(default)]
+    pub forges: bool,
     /// Orders that rest in each shard.
     pub resting: u64,
     /// Who trades.
@@ -88,6 +94,10 @@ pub struct Phase {
     pub seconds: f64,
     /// Commands a second (open loop); zero: as fast as answers come (closed loop).
     pub rate: f64,
+    /// An open loop sends nothing that the server's flow control has no room for when the time is over: the server was
+    /// offered it, and did not take it.
+    #[serde(default)]
+    pub holds: bool,
     /// Orders that rest alone, up to what is to rest; `commands` is not looked at.
     pub fill: bool,
 }
@@ -133,6 +143,8 @@ pub struct Outcome {
     pub batches: u64,
     /// What the answers say.
     pub counts: crate::count::Counts,
+    /// Whose time came, and which were not sent because the server's flow control had no room for them (`Phase.holds`).
+    pub held_back: u64,
     /// Of which no answer tells what became of them.
     pub lost: u64,
     /// Signed and not sent, because the time was over: they come first in the next phase.

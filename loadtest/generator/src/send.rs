@@ -16,8 +16,8 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::count::{Counts, Row};
-use crate::grpc::{Connection, Failure, send};
+use crate::count::{Counts, PASSING_NAMES, Row};
+use crate::grpc::{Connection, Failure, room, send};
 use crate::job::{Job, Latency, Outcome, Phase};
 use crate::prepare::{Lane, Message, now_us};
 use crate::wire::{Field, Fields, Malformed};
@@ -27,6 +27,8 @@ const DIGITS: u8 = 3;
 /// What an answer may take beyond the longest wait that was asked for.
 const LATE_ANSWER: Duration = Duration::from_secs(10);
 const UNARY_IN_FLIGHT_MAX: usize = 4_096;
+/// Of a lane that holds: what a server's limit on calls of a connection has room for.
+const UNARY_IN_FLIGHT_HELD_MAX: usize = 256;
 const STREAMED_IN_FLIGHT_MAX: usize = 1 << 20;
 
 /// Names of what lies between two moments that follow one another: planned, sent, the eight of `EntryStages`, got.
@@ -165,6 +167,9 @@ impl Tally {
     fn failure(&mut self, failure: &Failure, not_answered: u64) {
         if failure.says_nothing_was_sent() {
             *self.counts.refused.entry(failure.reason.clone()).or_default() += not_answered;
+            if failure.retry_after_ms == 0 && PASSING_NAMES.contains(&failure.reason.as_str()) {
+                self.counts.refused_without_wait += not_answered;
+            }
             self.failed += not_answered;
         } else {
             self.error(failure.text.clone());
@@ -179,6 +184,7 @@ struct Clock {
     /// Microseconds between two messages of the whole run, lanes taking turns; None: a closed loop.
     gap_us: Option<f64>,
     lanes: usize,
+    holds: bool,
 }
 
 impl Clock {
@@ -209,10 +215,12 @@ impl Sending {
         match tokio::time::timeout_at(until, self.due.acquire()).await {
             Ok(Ok(permit)) => permit.forget(),
             // In an open loop everything whose time came before the end is sent, however late.
-            _ if self.clock.gap_us.is_some() && self.due.try_acquire().map(SemaphorePermit::forget).is_ok() => {}
+            _ if self.clock.gap_us.is_some()
+                && !self.clock.holds
+                && self.due.try_acquire().map(SemaphorePermit::forget).is_ok() => {}
             _ => return None,
         }
-        if self.clock.gap_us.is_none() && Instant::now() >= self.clock.ends {
+        if (self.clock.gap_us.is_none() || self.clock.holds) && Instant::now() >= self.clock.ends {
             return None;
         }
         let message = self.messages.borrow_mut().pop_front()?;
@@ -222,6 +230,12 @@ impl Sending {
         let sent = Sent { since_us, left_us, message };
         self.tally.borrow_mut().send(&sent);
         Some(sent)
+    }
+
+    /// Wait until a stream takes more where a phase holds; return whether it does before the time is over.
+    async fn has_room(&self, body: &mut h2::SendStream<bytes::Bytes>) -> bool {
+        let until = tokio::time::Instant::from_std(self.clock.ends);
+        !self.clock.holds || matches!(tokio::time::timeout_at(until, room(body)).await, Ok(Ok(())))
     }
 
     fn answered(&self, sent: &Sent, answer: &[u8]) {
@@ -257,7 +271,9 @@ async fn stream(lane: Rc<Sending>, connection: Connection, wait: Duration) {
     let in_flight: Rc<RefCell<HashMap<u64, Sent>>> = Rc::default();
     let (sender, flying) = (lane.clone(), in_flight.clone());
     let sending = tokio::task::spawn_local(async move {
-        while let Some(sent) = sender.next().await {
+        while sender.has_room(&mut body).await
+            && let Some(sent) = sender.next().await
+        {
             let bytes = sent.message.bytes.clone();
             flying.borrow_mut().insert(sent.message.tag, sent);
             if let Err(failure) = send(&mut body, bytes, false) {
@@ -308,10 +324,11 @@ fn streamed(answer: &[u8]) -> Result<(u64, &[u8]), Malformed> {
 }
 
 async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
+    let most = if lane.clock.holds { UNARY_IN_FLIGHT_HELD_MAX } else { UNARY_IN_FLIGHT_MAX };
     let mut calls = JoinSet::new();
     while let Some(sent) = lane.next().await {
         while calls.try_join_next().is_some() {}
-        if calls.len() >= UNARY_IN_FLIGHT_MAX {
+        if calls.len() >= most {
             calls.join_next().await;
         }
         let (lane, connection) = (lane.clone(), connection.clone());
@@ -364,8 +381,9 @@ impl Sender {
         let local = LocalSet::new();
         let opened = local.block_on(&runtime, async {
             let mut opened = Vec::new();
-            for _ in 0..job.connections {
-                opened.push(Connection::open(&job.address).await.map_err(|failure| failure.text)?);
+            for place in 0..job.connections {
+                let source = job.sources.get(place % job.sources.len().max(1)).copied();
+                opened.push(Connection::open(&job.address, source).await.map_err(|failure| failure.text)?);
             }
             Ok::<_, String>(opened)
         });
@@ -388,6 +406,7 @@ impl Sender {
             ends: begun + head + Duration::from_secs_f64(longest),
             gap_us: open.then(|| job.per_message.max(job.per_signature) as f64 * 1e6 / phase.rate),
             lanes: lanes.len(),
+            holds: phase.holds && open,
         });
         let tally = Rc::new(RefCell::new(Tally::new(start_us)));
         let in_flight = if open { 0 } else { job.in_flight.min(STREAMED_IN_FLIGHT_MAX) };
@@ -443,7 +462,9 @@ impl Sender {
             lane.messages = sending.messages.take();
         }
         let left = lanes.iter().flat_map(|lane| &lane.messages).map(|message| u64::from(message.commands)).sum();
-        outcome(&tally.borrow(), left, cpu_s() - cpu_before_s)
+        let due: usize = if phase.holds { sendings.iter().map(|lane| lane.due.available_permits()).sum() } else { 0 };
+        let held_back = (due * job.per_message.max(job.per_signature)) as u64;
+        Outcome { held_back, ..outcome(&tally.borrow(), left, cpu_s() - cpu_before_s) }
     }
 }
 
@@ -468,6 +489,7 @@ fn outcome(tally: &Tally, left: u64, cpu_s: f64) -> Outcome {
     let latency = names.zip(&tally.histograms).filter(|(_, histogram)| !histogram.is_empty());
     Outcome {
         sent: tally.sent,
+        held_back: 0,
         messages: tally.messages,
         batches: tally.batches,
         lost: tally.sent - tally.answered - tally.failed + tally.counts.unknown,
@@ -547,7 +569,7 @@ mod tests {
             );
             let (mut preparing, mut lanes) =
                 Preparing::new(serde_json::from_str(&text).expect("a job")).expect("a job");
-            let phase = Phase { commands: 80, seconds: 2.0, rate: 0.0, fill: false };
+            let phase = Phase { commands: 80, seconds: 2.0, rate: 0.0, holds: false, fill: false };
             preparing.prepare(&phase, &mut lanes);
             let mut sender = Sender::connect(preparing.job()).expect("a connection");
             let outcome = sender.run(preparing.job(), &phase, &mut lanes);
