@@ -92,6 +92,10 @@ bench: $(if $(CARGO),$(CORE_BUILT),core-missing) ## measure orders per second th
 bench-path: $(if $(CARGO),$(CORE_BUILT),core-missing) ## the same at 512, 64 and 1 orders a signature, and latency by load, in ten minutes
 	@$(BIN)/python -m loadtest.bench_path --set $(BENCH_ARGS)
 
+.PHONY: overload
+overload: $(if $(CARGO),$(CORE_BUILT),core-missing) ## offer more than there is room for, and attack, SIZE x 10 s a load (OVERLOAD_ARGS="--unary")
+	@$(BIN)/python -m loadtest.bench_overload --seconds $$((10 * $(SIZE))) $(OVERLOAD_ARGS)
+
 .PHONY: bench-reference
 bench-reference: $(INSTALLED) ## measure commands per second on the reference engine alone (BENCH_ARGS)
 	@$(BIN)/python -m loadtest.bench_reference $(BENCH_ARGS)

@@ -13,7 +13,6 @@ use crate::wire::{Field, Fields, MESSAGE_BYTES_MAX};
 
 const WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const FRAME_BYTES_MAX: u32 = 1024 * 1024;
-const STREAMS_MAX: usize = 1_000_000;
 
 /// How a call ended other than well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,17 +23,21 @@ pub struct Failure {
     pub text: String,
     /// Milliseconds after which its `RetryInfo` says to try again; 0: it has none.
     pub retry_after_ms: u64,
+    /// The server refused the stream before it looked at it (RFC 9113, section 8.7).
+    pub is_refused_stream: bool,
 }
 
 impl Failure {
     fn of(error: impl Into<Box<dyn std::error::Error>>) -> Self {
-        Self::saying(&error.into().to_string())
+        let error = error.into();
+        let reason = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
+        Self { is_refused_stream: reason == Some(h2::Reason::REFUSED_STREAM), ..Self::saying(&error.to_string()) }
     }
 
     /// Return a failure that nobody has given a reason for.
     #[must_use]
     pub fn saying(text: &str) -> Self {
-        Self { reason: String::new(), text: text.to_owned(), retry_after_ms: 0 }
+        Self { reason: String::new(), text: text.to_owned(), retry_after_ms: 0, is_refused_stream: false }
     }
 
     /// Return whether this says that nothing of the message was handed to any shard (`order_service.proto`).
@@ -64,7 +67,6 @@ impl Connection {
             .initial_connection_window_size(WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_send_buffer_size(u32::MAX as usize)
-            .initial_max_send_streams(STREAMS_MAX)
             .handshake::<_, Bytes>(socket)
             .await
             .map_err(Failure::of)?;
@@ -183,7 +185,7 @@ fn status_of(headers: &HeaderMap) -> Result<(), Failure> {
     let details = text("grpc-status-details-bin").and_then(|details| base64(&details)).unwrap_or_default();
     let (reason, retry_after_ms) = (reason_of(&details).unwrap_or_default(), retry_after_ms(&details).unwrap_or(0));
     let message = text("grpc-message").unwrap_or_default().replace("%20", " ");
-    Err(Failure { reason, text: format!("gRPC status {status}: {message}"), retry_after_ms })
+    Err(Failure { reason, retry_after_ms, ..Failure::saying(&format!("gRPC status {status}: {message}")) })
 }
 
 /// Return the reason of the `ErrorInfo` in a `google.rpc.Status`.

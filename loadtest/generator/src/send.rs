@@ -26,9 +26,11 @@ const LATENCY_US_MAX: u64 = 600_000_000;
 const DIGITS: u8 = 3;
 /// What an answer may take beyond the longest wait that was asked for.
 const LATE_ANSWER: Duration = Duration::from_secs(10);
+/// Before a stream that the server refused is opened again.
+const REOPEN_AFTER: Duration = Duration::from_millis(10);
 const UNARY_IN_FLIGHT_MAX: usize = 4_096;
-/// Of a lane that holds: what a server's limit on calls of a connection has room for.
-const UNARY_IN_FLIGHT_HELD_MAX: usize = 256;
+/// Of a lane that holds: calls that the server has no room for wait there, and are not begun when the time is over.
+const UNARY_IN_FLIGHT_HELD_MAX: usize = 64;
 const STREAMED_IN_FLIGHT_MAX: usize = 1 << 20;
 
 /// Names of what lies between two moments that follow one another: planned, sent, the eight of `EntryStages`, got.
@@ -352,7 +354,17 @@ async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
     while calls.join_next().await.is_some() {}
 }
 
+/// Call; a server that refuses the stream has not looked at it, so that it is opened again, as clients of gRPC do.
 async fn call(connection: &Connection, bytes: bytes::Bytes) -> Result<bytes::Bytes, Failure> {
+    loop {
+        match call_once(connection, bytes.clone()).await {
+            Err(failure) if failure.is_refused_stream => tokio::time::sleep(REOPEN_AFTER).await,
+            done => return done,
+        }
+    }
+}
+
+async fn call_once(connection: &Connection, bytes: bytes::Bytes) -> Result<bytes::Bytes, Failure> {
     let (mut receiver, mut body) = connection.call("Submit").await?;
     send(&mut body, bytes, true)?;
     let nothing = || Failure::saying("a call ended well without an answer");

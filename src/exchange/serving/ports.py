@@ -26,7 +26,11 @@ SERVER_OPTIONS: Final[Mapping[str, int]] = {
     "grpc.max_send_message_length": RESPONSE_BYTES_MAX,
     "grpc.max_metadata_size": 8 * 1024,
     "grpc.absolute_max_metadata_size": 16 * 1024,
-    "grpc.max_concurrent_streams": 1_024,
+    # Calls of a connection; what is more waits with its sender. RFC 9113 recommends no less.
+    "grpc.max_concurrent_streams": 100,
+    # gRPC would end calls at random, without a word why, where more than a thousand are not taken up yet.
+    "grpc.server.max_pending_requests": 1 << 20,
+    "grpc.server.max_pending_requests_hard_limit": 1 << 20,
     # What a client may send ahead on a stream: what is not read yet waits with its sender, not here. Windows that grow
     # with the measured bandwidth let a crowd leave hundreds of megabytes in this process.
     "grpc.http2.bdp_probe": 0,
