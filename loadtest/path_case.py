@@ -392,7 +392,7 @@ class _Meter:
         self.memory_bytes: dict[str, list[tuple[float, int]]] = {}
 
     def __enter__(self) -> "_Meter":
-        self._processes = {**self._family(), GENERATOR: self._generator, BENCH: psutil.Process()}
+        self._processes = {**process_names(self._exchange), GENERATOR: self._generator, BENCH: psutil.Process()}
         self._before = {name: own_cpu_seconds(process.pid) for name, process in self._processes.items()}
         self._started = time.monotonic()
         self._task = asyncio.get_running_loop().create_task(self._sample())
@@ -405,16 +405,6 @@ class _Meter:
         used = {name: own_cpu_seconds(process.pid) - self._before[name] for name, process in self._processes.items()}
         self.cpu_s = {name: round(max(0.0, seconds), 6) for name, seconds in used.items()}
 
-    def _family(self) -> dict[str, psutil.Process]:
-        """Return the exchange's processes; those that one has started are told by their place."""
-        found = {}
-        for running in self._exchange.running():
-            process = psutil.Process(running.pid)
-            found[running.name] = process
-            for place, child in enumerate(process.children(recursive=True), 1):
-                found[f"{running.name}, {_role(child)} {place}"] = child
-        return found
-
     async def _sample(self) -> None:
         while True:
             self._look()
@@ -425,6 +415,17 @@ class _Meter:
         for name, process in self._processes.items():
             with contextlib.suppress(psutil.NoSuchProcess):
                 self.memory_bytes.setdefault(name, []).append((at_s, process.memory_info().rss))
+
+
+def process_names(exchange: EmbeddedExchange) -> dict[str, psutil.Process]:
+    """Return the processes of an exchange by name; those that one has started are told by their place."""
+    found = {}
+    for running in exchange.running():
+        process = psutil.Process(running.pid)
+        found[running.name] = process
+        for place, child in enumerate(process.children(recursive=True), 1):
+            found[f"{running.name}, {_role(child)} {place}"] = child
+    return found
 
 
 def _role(child: psutil.Process) -> str:
