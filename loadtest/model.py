@@ -8,11 +8,11 @@ busiest process, and by all cores together:
     min( e * cores / sum of all costs,  u * workers / cost of a worker,  u * shards / cost of a matcher,
          u / cost of the framer, u / cost of the bus, u / cost of settlement, u / cost of market data )
 
-A cost is processor seconds per order in the closed loop of `bench_path`, all instances of a process together. `e` is the
-part of all cores that the closed loop kept busy in the file: what is left is waiting, and it does not get better by more
-cores. `u` is the part of one core that a process gets done without its queue growing, 0.9. The load generator counts as a
-process that needs its share. What the model leaves out: caches that many cores share, networks between machines, and the
-distribution of orders over shards, which it takes for even.
+A cost is processor seconds per order in the closed loop of `bench_path`, all instances of a process together. `e` is
+the part of all cores that the closed loop kept busy in the file: what is left is waiting, and it does not get better by
+more cores. `u` is the part of one core that a process gets done without its queue growing, 0.9. The load generator
+counts as a process that needs its share. What the model leaves out: caches that many cores share, networks between
+machines, and the distribution of orders over shards, which it takes for even.
 """
 
 import argparse
@@ -53,7 +53,8 @@ def costs_of(case: Mapping[str, Any]) -> dict[str, float]:
 def efficiency_of(case: Mapping[str, Any], cores: int) -> float:
     """Return the part of all cores that the closed loop kept busy."""
     [closed] = [phase for phase in case["phases"] if phase["phase"] == "closed"]
-    return min(1.0, sum(closed["cpu_s"].values()) / closed["settled_s"] / cores)
+    busy: float = sum(closed["cpu_s"].values()) / closed["settled_s"] / cores
+    return min(1.0, busy)
 
 
 def predict(costs: Mapping[str, float], efficiency: float, cores: int, workers: int, shards: int) -> Prediction:
