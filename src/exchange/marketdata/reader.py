@@ -287,7 +287,7 @@ class Reader:
             await future
 
     async def _heads(self, sources: list[Source]) -> list[Head | None]:
-        return list(await asyncio.gather(*(self.bus.head(source.tag) for source in sources)))
+        return await self.bus.heads([source.tag for source in sources])
 
     # --- following --------------------------------------------------------------------------------------------------
 
