@@ -1,8 +1,9 @@
 # `make` lists the targets. The first one that needs tools makes .venv from the locked packages and, where cargo is found,
 # fetches the crates of the core, of its fuzz targets and of loadtest/. While locks and tools stay as they are, a network
-# is then used by `make lock`, by `make bench-core` for the engines beside ours, by `make loadtest-tools` for ghz and
-# grpcurl, and by nothing else; a crate that a new lock names, or that a cargo which came later lacks, is fetched by the
-# first target that builds it. `make fuzz` needs cargo-fuzz, which it asks for and does not fetch.
+# is then used by `make lock`, by `make bench-core` for the engines beside ours, by `make bench-backend` for another gRPC
+# server, by `make loadtest-tools` for ghz and grpcurl, and by nothing else; a crate that a new lock names, or that a
+# cargo which came later lacks, is fetched by the first target that builds it. `make fuzz` needs cargo-fuzz, which it asks
+# for and does not fetch.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -151,6 +152,17 @@ $(TOOLS)/$(GHZ) $(TOOLS)/$(GRPCURL):
 .PHONY: ghz
 ghz: $(CORE) $(if $(shell PATH="$(TOOLS):$$PATH" command -v ghz),,$(TOOLS)/$(GHZ)) ## measure calls a second with ghz, SIZE x 2,000 a run, and check the ledger (GHZ_ARGS)
 	@$(BIN)/python -m loadtest.bench_ghz --calls $$(( $(SIZE) * 2000 )) $(GHZ_ARGS)
+
+# The other server lies beside .venv, so that the exchange cannot come to need it.
+BACKEND := build/bench-backend/site
+$(BACKEND): loadtest/backend.txt $(INSTALLED)
+	@rm -rf $@
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target $@ --requirement $<
+	@touch $@
+
+.PHONY: bench-backend
+bench-backend: $(CORE) $(if $(shell PATH="$(TOOLS):$$PATH" command -v ghz),,$(TOOLS)/$(GHZ)) $(BACKEND) ## measure grpcio beside another server, then both under ill will (BENCH_ARGS="--no-hostile")
+	@$(BIN)/python -m loadtest.bench_backend $(BENCH_ARGS)
 
 .PHONY: differential
 differential: $(if $(CARGO),$(CORE_BUILT),core-missing) ## compare the core with the reference over SIZE x 200,000 commands (DIFFERENTIAL_ARGS)

@@ -149,6 +149,7 @@ class Bench:
         self._options = options
         self._exchange = exchange
         self._ghz = ghz
+        self._traders = exchange.traders
         self._h2load = find_tool("h2load")
         self._folder = PreparedFolder(scratch / "load")
         self.rows: list[Row] = []
@@ -160,7 +161,7 @@ class Bench:
     async def run(self) -> None:
         """Prepare, run everything, check the ledger."""
         calls = {in_flight: self._calls(in_flight) for in_flight in self._options.in_flight}
-        await self._prepare(calls)
+        await self._prepare(calls.values())
         before = self._cpu()
         await asyncio.sleep(IDLE_S)
         self.idle_cores = sum(_used(before, self._cpu()).values()) / 1e6 / IDLE_S
@@ -181,9 +182,10 @@ class Bench:
         # ghz and h2load want a call for each worker.
         return int(max(calls, in_flight * BIG_PART))
 
-    async def _prepare(self, calls: dict[int, int]) -> None:
-        small = sum(_part(SINGLE, count) for count in calls.values())
-        big = sum(_part(BATCH, count) for count in calls.values())
+    async def _prepare(self, calls: Iterable[int]) -> None:
+        calls = list(calls)
+        small = sum(_part(SINGLE, count) for count in calls)
+        big = sum(_part(BATCH, count) for count in calls)
         print(f"preparing {2 * small + big * (SIZE + 1):,} signatures", flush=True)
         self._clob(
             *("loadtest", "prepare", str(self._folder.root), "--traders", self._exchange.traders, "--market", MARKET),
@@ -217,7 +219,7 @@ class Bench:
             *("--total", str(calls), "--concurrency", str(in_flight)),
             *("--connections", str(-(-in_flight // CALLS_PER_CONNECTION))),
             *("--format", "json", "--output", str(report_file)),
-            self._exchange.traders,
+            self._traders,
         ]
         row = Row(name, in_flight)
         await self._measured(row, command)

@@ -508,7 +508,7 @@ def test_both_clients_have_the_same_methods() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in vars(kind) if not name.startswith("_")}
 
-    assert public(AsyncBus) - {"results"} == public(Bus)
+    assert public(AsyncBus) - {"results", "heads"} == public(Bus)
 
 
 def test_the_async_client_answers_as_the_other_does(bus_server: BusServer) -> None:
@@ -538,6 +538,35 @@ def test_the_async_client_answers_as_the_other_does(bus_server: BusServer) -> No
             await bus.shut_down(save=False)
             with pytest.raises(BusUnavailable):
                 await bus.head(log.tag)
+            await bus.close()
+
+    asyncio.run(scenario())
+
+
+def test_heads_that_are_asked_for_together_are_those_that_are_asked_for_one_by_one(bus_server: BusServer) -> None:
+    async def scenario() -> None:
+        with (
+            contextlib.closing(ShardLog(bus_server.address)) as log,
+            contextlib.closing(ShardLog(bus_server.address, shard=2)) as second,
+        ):
+            log.enter()
+            bus = AsyncBus.connect(bus_server.address)
+            expected = [second.bus.head(second.tag), None, log.bus.head(log.tag)]
+            assert await bus.heads([second.tag, "nobody", log.tag]) == expected
+            assert await bus.heads([]) == []
+            # A server that was started again knows no script.
+            bus_server.command("SCRIPT", "FLUSH")
+            assert await bus.heads([second.tag, "nobody", log.tag]) == expected
+            # Answers to who has given up are nobody's.
+            bus_server.command("CLIENT", "PAUSE", 200, "ALL")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await bus.heads([second.tag, "nobody", log.tag])
+            assert await bus.heads([log.tag, log.tag, second.tag]) == [expected[2], expected[2], expected[0]]
+            bus_server.command("SET", ShardKeys("wrong").head, "no hash")
+            with pytest.raises(BusUnavailable):
+                await bus.heads([log.tag, "wrong"])
+            assert await bus.heads([log.tag]) == [expected[2]]
             await bus.close()
 
     asyncio.run(scenario())

@@ -222,6 +222,10 @@ class AsyncBus:
         """Return where a shard stands; None: it was never made on this server."""
         return await self._do(calls.head(tag))
 
+    async def heads(self, tags: Sequence[str]) -> list[Head | None]:
+        """Return where shards stand, in the order of their tags, as `head` does; asks for all of them at once."""
+        return await self._do_all([calls.head(tag) for tag in tags])
+
     async def ingest(self, tag: str, sealed: SealedFrame) -> Ingested:
         """Give a frame its position and time, once."""
         return await self._do(calls.ingest(tag, sealed))
@@ -370,6 +374,29 @@ class AsyncBus:
             # end of this task would wait for ever.
             raise asyncio.CancelledError
         return call.parse(reply)
+
+    async def _do_all(self, several: Sequence[Call[T]]) -> list[T]:
+        """Return the results of calls that are sent together, none of which may be one that changes something."""
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task is not None else 0
+        pipeline = self._client.pipeline(transaction=False)
+        for call in several:
+            pipeline.execute_command(*call.words)
+        try:
+            replies = await pipeline.execute(raise_on_error=False)
+        except (exceptions.RedisError, OSError) as error:
+            raise _meaning_of(error) from error
+        if task is not None and task.cancelling() > cancelling:
+            raise asyncio.CancelledError  # as in `_do`
+        results = []
+        for call, reply in zip(several, replies, strict=True):
+            if isinstance(reply, exceptions.NoScriptError):
+                results.append(await self._do(call))
+            elif isinstance(reply, Exception):
+                raise _meaning_of(reply) from reply
+            else:
+                results.append(call.parse(reply))
+        return results
 
 
 def bus_url(redis_addr: str) -> str:

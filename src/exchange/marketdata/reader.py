@@ -41,6 +41,8 @@ READ_FRAMES: Final = 256
 BLOCK_MS: Final = 1_000
 GATHER_S: Final = 0.003
 """Least time between two reads that are not full."""
+LOOK_S: Final = 0.002
+"""Least time between two looks at the end of the logs where calls wait for the second while the first is under way."""
 RETRY_S: Final = 0.2
 RETRY_S_MAX: Final = 10.0
 """Longest wait before a shard is loaded again that failed at the same frame before."""
@@ -146,6 +148,7 @@ class Reader:
         self._heads_at_s = 0.0
         self._read_at_s = 0.0
         self._all_tried = asyncio.Event()
+        self._looked_at_s = 0.0
         self._look: asyncio.Task[None] | None = None
         self._next_look: asyncio.Task[None] | None = None
         self._sorted_markets: list[int] = []
@@ -255,20 +258,21 @@ class Reader:
         Raises:
             ShardUnavailable: the bus does not answer, a shard was lost meanwhile, or the reader is too far behind.
         """
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(self._catch_up(None))
-            look = self._look
+        if self._next_look is not None and not self._next_look.done():
+            look = self._next_look
+        elif self._look is None or self._look.done():
+            look = self._look = asyncio.create_task(self._catch_up(None))
         else:
             # The look under way may have read a head before this call was made; the next one will not have.
-            if self._next_look is None or self._next_look.done():
-                self._next_look = asyncio.create_task(self._catch_up(self._look))
-            look = self._next_look
+            look = self._next_look = asyncio.create_task(self._catch_up(self._look))
         await asyncio.shield(look)
 
     async def _catch_up(self, after: "asyncio.Task[None] | None") -> None:
         if after is not None:
             await asyncio.wait([after])
+            await asyncio.sleep(max(0.0, self._looked_at_s + LOOK_S - time.perf_counter()))
             self._look, self._next_look = self._next_look, None
+        self._looked_at_s = time.perf_counter()
         try:
             async with asyncio.timeout(CATCH_UP_S_MAX):
                 sources = list(self.sources.values())
@@ -287,7 +291,7 @@ class Reader:
             await future
 
     async def _heads(self, sources: list[Source]) -> list[Head | None]:
-        return list(await asyncio.gather(*(self.bus.head(source.tag) for source in sources)))
+        return await self.bus.heads([source.tag for source in sources])
 
     # --- following --------------------------------------------------------------------------------------------------
 

@@ -237,9 +237,10 @@ class Peers:
         fresh = False
         while True:
             record = await self.find(kind, shard, fresh=fresh)
-            refusal = _nobody(kind, shard)
             again = True
-            if record is not None:
+            if record is None:
+                refusal = _nobody(kind, shard)
+            else:
                 invoke: Any = self.channel(record).unary_unary(method)
                 try:
                     left = max(0.001, deadline - time.monotonic())
@@ -271,9 +272,10 @@ class Peers:
         fresh = False
         while True:
             record = await self.find(kind, shard, fresh=fresh)
-            refusal = _nobody(kind, shard)
             again = True
-            if record is not None:
+            if record is None:
+                refusal = _nobody(kind, shard)
+            else:
                 invoke: Any = self.channel(record).unary_stream(method)
                 call = invoke(request, timeout=timeout_s, metadata=(*headers, *self.headers(record)))
                 try:
