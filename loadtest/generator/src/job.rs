@@ -42,6 +42,14 @@ pub struct Job {
     pub shards: Vec<Shard>,
 }
 
+impl Job {
+    /// Return the number of commands of each message.
+    #[must_use]
+    pub fn commands_per_message(&self) -> usize {
+        self.per_message.max(self.per_signature)
+    }
+}
+
 /// An account and the key that signs for it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,7 +90,8 @@ pub struct Market {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// Commands to make and sign beforehand, in all; what the phase before left is taken first.
+    /// Commands that are to stand signed, at least, in equal parts for all lanes; what the phase before left counts, and
+    /// is sent first.
     pub commands: usize,
     /// How long to send.
     pub seconds: f64,

@@ -386,7 +386,7 @@ impl Sender {
         let clock = Rc::new(Clock {
             start_us,
             ends: begun + head + Duration::from_secs_f64(longest),
-            gap_us: open.then(|| job.per_message.max(job.per_signature) as f64 * 1e6 / phase.rate),
+            gap_us: open.then(|| job.commands_per_message() as f64 * 1e6 / phase.rate),
             lanes: lanes.len(),
         });
         let tally = Rc::new(RefCell::new(Tally::new(start_us)));
