@@ -160,6 +160,11 @@ def case_lines(result: Row) -> list[str]:
             f"{phase['phase']}: the prepared orders ran out after {phase['sending_s']:.1f} s"
             for phase in ran_out(result)
         ),
+        *(
+            f"{phase['phase']}: {phase['backwards']:,} times an order's stage ended before it began: clocks were set"
+            for phase in result["phases"]
+            if phase["backwards"]
+        ),
         *(f"FAILED: {failure}" for failure in result["failures"]),
     ]
     return [*lines, "passed: nothing lost, every order in the log, all balanced"] if result["passed"] else lines

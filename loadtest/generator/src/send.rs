@@ -53,7 +53,7 @@ pub fn cpu_s() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// A message on its way. `since_us`: from when its latency counts; `left_us`: when it was sent.
+/// A message on its way. `since_us`: from when its latency counts; `left_us`: when it was sent; both by `Clock`.
 struct Sent {
     since_us: u64,
     left_us: u64,
@@ -117,8 +117,7 @@ impl Tally {
     }
 
     /// Take in an answer: a `SubmitResponse`.
-    fn answer(&mut self, shard: u32, sent: &Sent, answer: &[u8]) -> Result<(), Malformed> {
-        let got_us = now_us();
+    fn answer(&mut self, shard: u32, sent: &Sent, got_us: u64, answer: &[u8]) -> Result<(), Malformed> {
         let commands = u64::from(sent.message.commands);
         self.last_us = self.last_us.max(got_us);
         let mut rows = std::mem::take(&mut self.rows);
@@ -172,8 +171,13 @@ impl Tally {
     }
 }
 
-/// When messages may be sent.
+/// What time it is, and when messages may be sent.
+///
+/// Times are microseconds since 1970, so that they compare with those in answers. The system's clock is read once, when
+/// a phase begins; from then on a monotonic clock goes on, so that no step of the other is in a latency.
 struct Clock {
+    begun: Instant,
+    begun_us: u64,
     start_us: u64,
     ends: Instant,
     /// Microseconds between two messages of the whole run, lanes taking turns; None: a closed loop.
@@ -182,6 +186,10 @@ struct Clock {
 }
 
 impl Clock {
+    fn now_us(&self) -> u64 {
+        self.begun_us + self.begun.elapsed().as_micros() as u64
+    }
+
     fn planned_us(&self, lane: usize, number: usize) -> Option<u64> {
         self.gap_us.map(|gap_us| self.start_us + ((number * self.lanes + lane) as f64 * gap_us) as u64)
     }
@@ -217,7 +225,7 @@ impl Sending {
         }
         let message = self.messages.borrow_mut().pop_front()?;
         let number = self.taken.replace_with(|number| *number + 1);
-        let left_us = now_us();
+        let left_us = self.clock.now_us();
         let since_us = self.clock.planned_us(self.place, number).unwrap_or(left_us);
         let sent = Sent { since_us, left_us, message };
         self.tally.borrow_mut().send(&sent);
@@ -225,7 +233,7 @@ impl Sending {
     }
 
     fn answered(&self, sent: &Sent, answer: &[u8]) {
-        let counted = self.tally.borrow_mut().answer(self.shard, sent, answer);
+        let counted = self.tally.borrow_mut().answer(self.shard, sent, self.clock.now_us(), answer);
         if counted.is_err() {
             self.tally.borrow_mut().error("an answer is no SubmitResponse, or not about what was sent");
         }
@@ -323,7 +331,7 @@ async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
                     let mut tally = lane.tally.borrow_mut();
                     tally.failure(&failure, commands);
                     if failure.says_nothing_was_sent() {
-                        tally.record(STAGES.len() + 1, sent.since_us, now_us(), commands);
+                        tally.record(STAGES.len() + 1, sent.since_us, lane.clock.now_us(), commands);
                     }
                     drop(tally);
                     lane.may_send_again(failure.retry_after_ms);
@@ -378,12 +386,14 @@ impl Sender {
     pub fn run(&mut self, job: &Job, phase: &Phase, lanes: &mut [Lane]) -> Outcome {
         let longest = if phase.fill { 3_600.0 } else { phase.seconds };
         let cpu_before_s = cpu_s();
-        let begun = Instant::now();
+        let (begun, begun_us) = (Instant::now(), now_us());
         let open = phase.rate > 0.0 && !phase.fill;
         // An open loop begins a little later, so that all streams stand when its first message is due.
         let head = Duration::from_millis(if open { 20 } else { 0 });
-        let start_us = now_us() + head.as_micros() as u64;
+        let start_us = begun_us + head.as_micros() as u64;
         let clock = Rc::new(Clock {
+            begun,
+            begun_us,
             start_us,
             ends: begun + head + Duration::from_secs_f64(longest),
             gap_us: open.then(|| job.commands_per_message() as f64 * 1e6 / phase.rate),
