@@ -156,8 +156,8 @@ pub struct Outcome {
     pub memory_bytes_max: u64,
     /// Commands answered in each second.
     pub answered_by_second: Vec<u64>,
-    /// By stage.
-    pub latency: BTreeMap<&'static str, Latency>,
+    /// By stage, as `STAGES` of `loadtest/generator_process.py` names them; None: nothing passed it.
+    pub latency: Vec<Option<Latency>>,
     /// Stages that ended before they began, by the clocks of different processes; recorded as 1.
     pub backwards: u64,
     /// What went wrong, in sentences, each once, with how often.

@@ -29,22 +29,12 @@ const LATE_ANSWER: Duration = Duration::from_secs(10);
 const UNARY_IN_FLIGHT_MAX: usize = 4_096;
 const STREAMED_IN_FLIGHT_MAX: usize = 1 << 20;
 
-/// Names of what lies between two moments that follow one another: planned, sent, the eight of `EntryStages`, got.
-pub const STAGES: [&str; 10] = [
-    "wait to be sent",
-    "to the ingress",
-    "verify",
-    "frame",
-    "sequence",
-    "wait for the matcher",
-    "match",
-    "commit",
-    "to the ingress again",
-    "answer",
-];
-/// From the planned time, in an open loop, or from the sending, to the answer: of commands that were executed, and of the
-/// others.
-pub const WHOLE: [&str; 2] = ["end to end", "end to end, refused"];
+/// What lies between two moments that follow one another: planned, sent, the eight of `EntryStages`, got.
+const STAGES: usize = 10;
+/// Place, behind the stages, of the latency from the planned time, in an open loop, or from the sending, to the answer:
+/// of commands that were executed, and of the others.
+const EXECUTED: usize = STAGES;
+const NOT_EXECUTED: usize = STAGES + 1;
 
 /// Return the processor seconds that this process has used.
 #[must_use]
@@ -90,7 +80,7 @@ impl Tally {
             batches: 0,
             answered: 0,
             failed: 0,
-            histograms: (0..STAGES.len() + WHOLE.len()).map(|_| histogram()).collect(),
+            histograms: (0..=NOT_EXECUTED).map(|_| histogram()).collect(),
             backwards: 0,
             answered_by_second: Vec::new(),
             errors: BTreeMap::new(),
@@ -134,8 +124,8 @@ impl Tally {
         }
         self.answered_by_second[second] += commands;
         let executed: u64 = rows.iter().map(|row| row.commands).sum();
-        self.record(STAGES.len(), sent.since_us, got_us, executed);
-        self.record(STAGES.len() + 1, sent.since_us, got_us, commands.saturating_sub(executed));
+        self.record(EXECUTED, sent.since_us, got_us, executed);
+        self.record(NOT_EXECUTED, sent.since_us, got_us, commands.saturating_sub(executed));
         for row in &rows {
             let [received, .., answered] = row.moments;
             self.record(0, sent.since_us, sent.left_us, row.commands);
@@ -143,7 +133,7 @@ impl Tally {
             for (place, pair) in row.moments.windows(2).enumerate() {
                 self.record(2 + place, pair[0], pair[1], row.commands);
             }
-            self.record(9, answered, got_us, row.commands);
+            self.record(STAGES - 1, answered, got_us, row.commands);
         }
         self.rows = rows;
         counted
@@ -331,7 +321,7 @@ async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
                     let mut tally = lane.tally.borrow_mut();
                     tally.failure(&failure, commands);
                     if failure.says_nothing_was_sent() {
-                        tally.record(STAGES.len() + 1, sent.since_us, lane.clock.now_us(), commands);
+                        tally.record(NOT_EXECUTED, sent.since_us, lane.clock.now_us(), commands);
                     }
                     drop(tally);
                     lane.may_send_again(failure.retry_after_ms);
@@ -474,8 +464,6 @@ fn keep_time(start: Instant, ends: Instant, gap_us: f64, due: &[Arc<Semaphore>],
 
 fn outcome(tally: &Tally, left: u64, cpu_s: f64) -> Outcome {
     let seconds = |until_us: u64| until_us.saturating_sub(tally.first_us) as f64 / 1e6;
-    let names = STAGES.into_iter().chain(WHOLE);
-    let latency = names.zip(&tally.histograms).filter(|(_, histogram)| !histogram.is_empty());
     Outcome {
         sent: tally.sent,
         messages: tally.messages,
@@ -488,15 +476,15 @@ fn outcome(tally: &Tally, left: u64, cpu_s: f64) -> Outcome {
         cpu_s,
         memory_bytes_max: memory_bytes_max(),
         answered_by_second: tally.answered_by_second.clone(),
-        latency: latency.map(|(name, histogram)| (name, latency_of(histogram))).collect(),
+        latency: tally.histograms.iter().map(latency_of).collect(),
         backwards: tally.backwards,
         errors: tally.errors.clone(),
     }
 }
 
-fn latency_of(histogram: &Histogram<u64>) -> Latency {
+fn latency_of(histogram: &Histogram<u64>) -> Option<Latency> {
     let quantile = |part| histogram.value_at_quantile(part);
-    Latency {
+    (!histogram.is_empty()).then(|| Latency {
         count: histogram.len(),
         mean: histogram.mean(),
         p50: quantile(0.5),
@@ -504,7 +492,7 @@ fn latency_of(histogram: &Histogram<u64>) -> Latency {
         p99: quantile(0.99),
         p99_9: quantile(0.999),
         max: histogram.max(),
-    }
+    })
 }
 
 /// Return the largest resident memory of this process so far; zero where there is no /proc.
