@@ -32,6 +32,7 @@ from loadtest.bench_core import HERE, BuildError
 from loadtest.bench_reference import machine
 from loadtest.generator_process import END_TO_END, STAGES, GeneratorError, Sending, build
 from loadtest.path_case import BENCH, GENERATOR, Case, run_case
+from loadtest.plots import Plots
 
 BUILD: Final = HERE.parent / "build" / "bench-path"
 SET_PER_SIGNATURE: Final = (512, 64, 1)
@@ -43,10 +44,6 @@ COMMANDS_IN_FLIGHT: Final = 32_768
 """Over all lanes, by default: an ingress worker takes 65,536 commands at once."""
 MESSAGES_IN_FLIGHT: Final = 16
 """Of a lane, at most, by default."""
-COLOURS: Final = (
-    *("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"),
-    *("#1b3a8a", "#8a6400"),
-)
 MIB: Final = 1024 * 1024
 
 Row = dict[str, Any]
@@ -228,17 +225,13 @@ def memory_lines(phases: Sequence[Row]) -> list[str]:
 
 def plot(result: Row, folder: Path) -> None:
     """Write throughput against latency, CPU by process and memory over time as SVG, where pygal is installed."""
-    try:
-        import pygal
-    except ImportError:
-        print("no plots: pygal is not installed", file=sys.stderr)
+    plots = Plots.open(folder, result["machine"])
+    if plots is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    about = f"{result['machine']['cpu']}, {result['machine']['commit']}"
-    style = pygal.style.Style(font_family="sans-serif", background="white", plot_background="white", colors=COLOURS)
-    how: Row = {"style": style, "js": [], "width": 1100, "truncate_legend": -1, "truncate_label": -1}
-    curve = pygal.XY(logarithmic=True, x_title="orders settled a second", y_title="end to end, ms", **how)
-    curve.title = f"Latency by throughput, open loop; {about}"
+    how: Row = {"truncate_legend": -1, "truncate_label": -1}
+    curve = plots.chart(
+        "XY", "Latency by throughput, open loop", x_title="orders settled a second", y_title="end to end, ms", **how
+    )
     for case in result["cases"]:
         points = [phase for phase in case["phases"] if phase["rate"] and END_TO_END in phase["latency"]]
         for quantile in ("p50", "p99"):
@@ -249,30 +242,35 @@ def plot(result: Row, folder: Path) -> None:
                     for phase in sorted(points, key=lambda phase: float(phase["rate"]))
                 ],
             )
-    curve.render_to_file(str(folder / "latency.svg"))
+    plots.write(curve, "latency")
     fullest = [
         next((phase for phase in case["phases"] if phase["phase"] == "closed"), None) for case in result["cases"]
     ]
     used: list[dict[str, float]] = [phase["cpu_s_per_million"] if phase else {} for phase in fullest]
-    bars = pygal.StackedBar(y_title="per cent of the CPU time", range=(0, 100), **how)
-    bars.title = f"Processor time by process, closed loop; {about}"
+    how["logarithmic"] = False
+    bars = plots.chart(
+        "StackedBar",
+        "Processor time by process, closed loop",
+        y_title="per cent of the CPU time",
+        range=(0, 100),
+        **how,
+    )
     bars.x_labels = [
         f"{case['per_signature']} a signature: {sum(one.values()):.1f} s per million orders"
         for case, one in zip(result["cases"], used, strict=True)
     ]
     for name in [name for name in dict.fromkeys(name for one in used for name in one) if name != BENCH]:
         bars.add(name, [100 * one.get(name, 0) / max(1e-9, sum(one.values())) for one in used])
-    bars.render_to_file(str(folder / "cpu.svg"))
+    plots.write(bars, "cpu")
     for case, phase in zip(result["cases"], fullest, strict=True):
         if phase is None:
             continue
-        lines = pygal.XY(x_title="seconds", y_title="resident MiB", show_dots=False, **how)
-        lines.title = f"Memory by process, closed loop, {case['case']}; {about}"
+        title = f"Memory by process, closed loop, {case['case']}"
+        lines = plots.chart("XY", title, x_title="seconds", y_title="resident MiB", show_dots=False, **how)
         memory: dict[str, list[tuple[float, int]]] = phase["memory_bytes"]
         for name, samples in memory.items():
             lines.add(name, [(at_s, resident / MIB) for at_s, resident in samples])
-        lines.render_to_file(str(folder / f"memory-{case['per_signature']}.svg"))
-    print(f"plots: {folder}")
+        plots.write(lines, f"memory-{case['per_signature']}")
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
