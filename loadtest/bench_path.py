@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
+
 from exchange.config.environment import Durability
 from exchange.embedded.bus_server import NoBusServerError
 from exchange.embedded.child import ChildError
@@ -88,7 +90,13 @@ def cases_of(options: argparse.Namespace) -> list[Case]:
 
 
 def run(cases: Sequence[Case], say: Callable[[str], None]) -> list[Row]:
-    """Run the cases, each in a scratch folder of its own, which stays when something was not as it should be."""
+    """Run the cases, each in a scratch folder of its own, which stays when something was not as it should be.
+
+    A case that could not be finished has no phases, and its error is among its failures.
+
+    Raises:
+        BuildError: cargo cannot build the load generator.
+    """
     binary = build()
     results = []
     for case in cases:
@@ -97,6 +105,10 @@ def run(cases: Sequence[Case], say: Callable[[str], None]) -> list[Row]:
         try:
             result = asyncio.run(run_case(case, folder, binary, say))
             kept = not result["passed"]
+        except (ArchiveError, ChildError, GeneratorError, NoBusServerError, SetupError, grpc.RpcError) as error:
+            failure = str(error.details() if isinstance(error, grpc.RpcError) else error)
+            about = {"case": case.name, "per_signature": case.sending.per_signature}
+            result = {**about, "phases": [], "passed": False, "failures": [failure]}
         finally:
             if kept:
                 print(f"logs and archive are in {folder}", file=sys.stderr)
@@ -112,6 +124,9 @@ def run(cases: Sequence[Case], say: Callable[[str], None]) -> list[Row]:
 
 def case_lines(result: Row) -> list[str]:
     """Return a case as people read it; the last line is the verdict."""
+    failures = [f"FAILED: {failure}" for failure in result["failures"]]
+    if not result["phases"]:
+        return [f"\n## {result['case']}\n", *failures]
     about = (
         f"durability {result['durability']}, {result['keys']:,} keys, {result['markets']:,} markets, "
         f"{result['resting']:,} orders resting, {result['shards']} shards, {result['workers']} workers, "
@@ -162,7 +177,7 @@ def case_lines(result: Row) -> list[str]:
             for phase in result["phases"]
             if phase["backwards"]
         ),
-        *(f"FAILED: {failure}" for failure in result["failures"]),
+        *failures,
     ]
     return [*lines, "passed: nothing lost, every order in the log, all balanced"] if result["passed"] else lines
 
@@ -243,10 +258,13 @@ def plot(result: Row, folder: Path) -> None:
                 ],
             )
     plots.write(curve, "latency")
-    fullest = [
-        next((phase for phase in case["phases"] if phase["phase"] == "closed"), None) for case in result["cases"]
+    closed = [
+        (case, phase)
+        for case in result["cases"]
+        for phase in case["phases"]
+        if phase["phase"] == "closed" and phase["executed"]
     ]
-    used: list[dict[str, float]] = [phase["cpu_s_per_million"] if phase else {} for phase in fullest]
+    used: list[dict[str, float]] = [phase["cpu_s_per_million"] for _, phase in closed]
     how["logarithmic"] = False
     bars = plots.chart(
         "StackedBar",
@@ -257,14 +275,12 @@ def plot(result: Row, folder: Path) -> None:
     )
     bars.x_labels = [
         f"{case['per_signature']} a signature: {sum(one.values()):.1f} s per million orders"
-        for case, one in zip(result["cases"], used, strict=True)
+        for (case, _), one in zip(closed, used, strict=True)
     ]
     for name in [name for name in dict.fromkeys(name for one in used for name in one) if name != BENCH]:
         bars.add(name, [100 * one.get(name, 0) / max(1e-9, sum(one.values())) for one in used])
     plots.write(bars, "cpu")
-    for case, phase in zip(result["cases"], fullest, strict=True):
-        if phase is None:
-            continue
+    for case, phase in closed:
         title = f"Memory by process, closed loop, {case['case']}"
         lines = plots.chart("XY", title, x_title="seconds", y_title="resident MiB", show_dots=False, **how)
         memory: dict[str, list[tuple[float, int]]] = phase["memory_bytes"]
@@ -305,7 +321,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Run the benchmark; exit with 1 when anything was lost or does not balance."""
+    """Run the benchmark; exit with 1 when a case failed, or anything was lost or does not balance."""
     options = parser().parse_args()
     if options.seconds is not None and options.seconds <= 0 and (not options.rate or options.percent):
         parser().error("--seconds 0 is for --rate alone: --percent needs to know what the closed loop reaches")
@@ -324,7 +340,7 @@ def main() -> None:
 
     try:
         result: Row = {"machine": about, "cases": run(cases_of(options), say)}
-    except (ArchiveError, BuildError, ChildError, GeneratorError, NoBusServerError, SetupError) as error:
+    except BuildError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     if options.json is not None:
