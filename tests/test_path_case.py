@@ -8,7 +8,7 @@ import pytest
 
 from loadtest import bench_path
 from loadtest.generator_process import GeneratorError
-from loadtest.path_case import Case
+from loadtest.path_case import COUNTED, OVERLOADED, Case, failures_of
 
 
 @pytest.mark.parametrize("passed", [True, False])
@@ -38,3 +38,45 @@ def test_cases_that_were_finished_are_written_where_another_failed(
     said = capsys.readouterr()
     assert ("FAILED: the generator ended with -9" in said.out) is not passed
     assert [str(folder) in said.err for folder in tmp_path.glob("clob-bench-*")] == ([] if passed else [True])
+
+
+def failures(*, counts: dict[str, Any] | None = None, result: dict[str, Any] | None = None, **phase: Any) -> list[str]:
+    """Return what is wrong with a case of one phase in which all is well but for this."""
+    good = {"accepted": 96, "rejected": {"UNKNOWN_ORDER": 4}, "refused": {}, "batches_repeated": 0}
+    sums = dict.fromkeys(COUNTED, 7)
+    of_phase = {"phase": "closed", "errors": {}, "lost": 0, "may_overload": False, "counts": good | (counts or {})}
+    return failures_of({"audit_passed": True, "answers": sums, "log": sums} | (result or {}), [of_phase | phase])
+
+
+def test_a_case_in_which_all_is_well_passes() -> None:
+    assert failures() == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"errors": {"a stream ended": 2}}, "closed: a stream ended (2 times)"),
+        ({"lost": 1_000}, "closed: 1,000 orders without an outcome"),
+        ({"counts": {"batches_repeated": 3}}, "closed: 3 batches had been executed before"),
+        ({"counts": {"refused": {OVERLOADED: 5}}}, "closed: 5 orders refused: OVERLOADED"),
+        (
+            {"counts": {"refused": {"BATCH_EXPIRED": 5}}, "may_overload": True},
+            "closed: 5 orders refused: BATCH_EXPIRED",
+        ),
+        ({"counts": {"accepted": 0, "rejected": {}}}, "closed: no order was executed"),
+        ({"counts": {"accepted": 94, "rejected": {"A": 4, "B": 2}}}, "closed: only 94 of 100 orders were accepted"),
+        ({"result": {"audit_passed": False}}, "the audit does not balance, or is not complete"),
+        *(
+            ({"result": {"log": dict.fromkeys(COUNTED, 7) | {name: 6}}}, f"{name}: the answers say 7, the log says 6")
+            for name in COUNTED
+        ),
+    ],
+)
+def test_each_thing_that_may_go_wrong_fails_a_case(wrong: dict[str, Any], sentence: str) -> None:
+    assert failures(**wrong) == [sentence]
+
+
+def test_a_rate_that_was_asked_for_may_be_too_much() -> None:
+    assert failures(counts={"refused": {OVERLOADED: 5}}, may_overload=True) == []
+    # Where orders are refused the books are not what the flow takes them for: then more may be rejected.
+    assert failures(counts={"accepted": 1, "refused": {OVERLOADED: 5}}, may_overload=True) == []
