@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import secrets
 import struct
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, Final
 from clob.v1 import door_reason_pb2
 from exchange.domain.markets import Market
 from exchange.domain.rejects import RejectReason
+from exchange.embedded import leash
 from exchange.embedded.demo_flow import Source
 from exchange.embedded.flow_sender import STAGES as FLOW_STAGES
 from exchange.embedded.flow_sender import Trader
@@ -124,9 +127,13 @@ class Generator:
 
     @classmethod
     async def start(cls, binary: Path, asked: dict[str, Any]) -> "Generator":
-        """Start a generator with a job."""
+        """Start a generator with a job. It ends with this process, also in the middle of a phase."""
         process = await asyncio.create_subprocess_exec(
-            binary, "run", stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=LINE_BYTES_MAX
+            *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), "0"),
+            *(str(binary), "run"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            limit=LINE_BYTES_MAX,
         )
         generator = cls(process)
         await generator._write(asked)

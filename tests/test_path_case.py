@@ -1,9 +1,12 @@
 """Cases of the benchmark of the whole path, without an exchange: what fails a run, and what such a run leaves."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from loadtest import bench_path
@@ -80,3 +83,31 @@ def test_a_rate_that_was_asked_for_may_be_too_much() -> None:
     assert failures(counts={"refused": {OVERLOADED: 5}}, may_overload=True) == []
     # Where orders are refused the books are not what the flow takes them for: then more may be rejected.
     assert failures(counts={"accepted": 1, "refused": {OVERLOADED: 5}}, may_overload=True) == []
+
+
+STARTS_A_GENERATOR = """
+import asyncio, sys
+from pathlib import Path
+from loadtest.generator_process import Generator
+
+async def main():
+    print((await Generator.start(Path(sys.argv[1]), {})).pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the leash is the kernel's")
+def test_a_generator_ends_with_the_benchmark_that_was_killed(tmp_path: Path) -> None:
+    busy = tmp_path / "generator"
+    busy.write_text("#!/bin/sh\nexec sleep 600\n")
+    busy.chmod(0o700)
+    with subprocess.Popen([sys.executable, "-c", STARTS_A_GENERATOR, busy], stdout=subprocess.PIPE) as benchmark:
+        assert benchmark.stdout is not None
+        generator = psutil.Process(int(benchmark.stdout.readline()))
+        benchmark.kill()
+    _, left = psutil.wait_procs([generator], timeout=20)
+    for process in left:
+        process.kill()
+    assert not left
