@@ -1,10 +1,10 @@
 """The traders' port under ghz and the operators' HTTP under h2load, 1, 25 and 100 calls in flight.
 
-An exchange of its own starts in a scratch folder, in an environment for load tests, on free ports. `clob loadtest`
-prepares users, funds and signed payloads; every config in loadtest/ghz is sent once for each number of calls in flight,
-with payloads that nobody sent before. What each process used of the processor is read from the operating system before
-and after. Then the logs are read: every batch that was answered must be in them, once, byte by byte, and nothing else;
-and the audit must balance.
+An exchange of its own starts in a scratch folder, which stays when something was not as it should be, in an environment
+for load tests, on free ports. `clob loadtest` prepares users, funds and signed payloads; every config in loadtest/ghz
+is sent once for each number of calls in flight, with payloads that nobody sent before. What each process used of the
+processor is read from the operating system before and after. Then the logs are read: every batch that was answered
+must be in them, once, byte by byte, and nothing else; and the audit must balance.
 
 ghz sees gRPC's status and not what became of a batch, so that the log alone says whether an OK was an execution.
 """
@@ -587,12 +587,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     shutil.rmtree(options.out / "reports", ignore_errors=True)
     (options.out / "reports").mkdir(parents=True)
     scratch = Path(tempfile.mkdtemp(prefix="clob-ghz-"))
+    kept = True
     try:
         report, rows = asyncio.run(run(options, ghz, scratch))
+        kept = not report["passed"]
     except BenchError as error:
         parser.error(str(error))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if kept:
+            print(f"logs, archive and what was prepared are in {scratch}", file=sys.stderr)
+        else:
+            shutil.rmtree(scratch)
     write_reports(options.out, report, rows)
     print(f"\n{text_of(report, rows)}\n{options.out / 'index.html'}")
     return report

@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
+
 from exchange.config.environment import Durability
 from exchange.embedded.bus_server import NoBusServerError
 from exchange.embedded.child import ChildError
@@ -32,6 +34,7 @@ from loadtest.bench_core import HERE, BuildError
 from loadtest.bench_reference import machine
 from loadtest.generator_process import END_TO_END, STAGES, GeneratorError, Sending, build
 from loadtest.path_case import BENCH, GENERATOR, Case, run_case
+from loadtest.plots import Plots
 
 BUILD: Final = HERE.parent / "build" / "bench-path"
 SET_PER_SIGNATURE: Final = (512, 64, 1)
@@ -43,10 +46,6 @@ COMMANDS_IN_FLIGHT: Final = 32_768
 """Over all lanes, by default: an ingress worker takes 65,536 commands at once."""
 MESSAGES_IN_FLIGHT: Final = 16
 """Of a lane, at most, by default."""
-COLOURS: Final = (
-    *("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"),
-    *("#1b3a8a", "#8a6400"),
-)
 MIB: Final = 1024 * 1024
 
 Row = dict[str, Any]
@@ -91,7 +90,13 @@ def cases_of(options: argparse.Namespace) -> list[Case]:
 
 
 def run(cases: Sequence[Case], say: Callable[[str], None]) -> list[Row]:
-    """Run the cases, each in a scratch folder of its own, which stays when something was not as it should be."""
+    """Run the cases, each in a scratch folder of its own, which stays when something was not as it should be.
+
+    A case that could not be finished has no phases, and its error is among its failures.
+
+    Raises:
+        BuildError: cargo cannot build the load generator.
+    """
     binary = build()
     results = []
     for case in cases:
@@ -100,6 +105,10 @@ def run(cases: Sequence[Case], say: Callable[[str], None]) -> list[Row]:
         try:
             result = asyncio.run(run_case(case, folder, binary, say))
             kept = not result["passed"]
+        except (ArchiveError, ChildError, GeneratorError, NoBusServerError, SetupError, grpc.RpcError) as error:
+            failure = str(error.details() if isinstance(error, grpc.RpcError) else error)
+            about = {"case": case.name, "per_signature": case.sending.per_signature}
+            result = {**about, "phases": [], "passed": False, "failures": [failure]}
         finally:
             if kept:
                 print(f"logs and archive are in {folder}", file=sys.stderr)
@@ -115,6 +124,9 @@ def run(cases: Sequence[Case], say: Callable[[str], None]) -> list[Row]:
 
 def case_lines(result: Row) -> list[str]:
     """Return a case as people read it; the last line is the verdict."""
+    failures = [f"FAILED: {failure}" for failure in result["failures"]]
+    if not result["phases"]:
+        return [f"\n## {result['case']}\n", *failures]
     about = (
         f"durability {result['durability']}, {result['keys']:,} keys, {result['markets']:,} markets, "
         f"{result['resting']:,} orders resting, {result['shards']} shards, {result['workers']} workers, "
@@ -160,7 +172,12 @@ def case_lines(result: Row) -> list[str]:
             f"{phase['phase']}: the prepared orders ran out after {phase['sending_s']:.1f} s"
             for phase in ran_out(result)
         ),
-        *(f"FAILED: {failure}" for failure in result["failures"]),
+        *(
+            f"{phase['phase']}: {phase['backwards']:,} times an order's stage ended before it began: clocks were set"
+            for phase in result["phases"]
+            if phase["backwards"]
+        ),
+        *failures,
     ]
     return [*lines, "passed: nothing lost, every order in the log, all balanced"] if result["passed"] else lines
 
@@ -223,17 +240,13 @@ def memory_lines(phases: Sequence[Row]) -> list[str]:
 
 def plot(result: Row, folder: Path) -> None:
     """Write throughput against latency, CPU by process and memory over time as SVG, where pygal is installed."""
-    try:
-        import pygal
-    except ImportError:
-        print("no plots: pygal is not installed", file=sys.stderr)
+    plots = Plots.open(folder, result["machine"])
+    if plots is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    about = f"{result['machine']['cpu']}, {result['machine']['commit']}"
-    style = pygal.style.Style(font_family="sans-serif", background="white", plot_background="white", colors=COLOURS)
-    how: Row = {"style": style, "js": [], "width": 1100, "truncate_legend": -1, "truncate_label": -1}
-    curve = pygal.XY(logarithmic=True, x_title="orders settled a second", y_title="end to end, ms", **how)
-    curve.title = f"Latency by throughput, open loop; {about}"
+    how: Row = {"truncate_legend": -1, "truncate_label": -1}
+    curve = plots.chart(
+        "XY", "Latency by throughput, open loop", x_title="orders settled a second", y_title="end to end, ms", **how
+    )
     for case in result["cases"]:
         points = [phase for phase in case["phases"] if phase["rate"] and END_TO_END in phase["latency"]]
         for quantile in ("p50", "p99"):
@@ -244,30 +257,36 @@ def plot(result: Row, folder: Path) -> None:
                     for phase in sorted(points, key=lambda phase: float(phase["rate"]))
                 ],
             )
-    curve.render_to_file(str(folder / "latency.svg"))
-    fullest = [
-        next((phase for phase in case["phases"] if phase["phase"] == "closed"), None) for case in result["cases"]
+    plots.write(curve, "latency")
+    closed = [
+        (case, phase)
+        for case in result["cases"]
+        for phase in case["phases"]
+        if phase["phase"] == "closed" and phase["executed"]
     ]
-    used: list[dict[str, float]] = [phase["cpu_s_per_million"] if phase else {} for phase in fullest]
-    bars = pygal.StackedBar(y_title="per cent of the CPU time", range=(0, 100), **how)
-    bars.title = f"Processor time by process, closed loop; {about}"
+    used: list[dict[str, float]] = [phase["cpu_s_per_million"] for _, phase in closed]
+    how["logarithmic"] = False
+    bars = plots.chart(
+        "StackedBar",
+        "Processor time by process, closed loop",
+        y_title="per cent of the CPU time",
+        range=(0, 100),
+        **how,
+    )
     bars.x_labels = [
         f"{case['per_signature']} a signature: {sum(one.values()):.1f} s per million orders"
-        for case, one in zip(result["cases"], used, strict=True)
+        for (case, _), one in zip(closed, used, strict=True)
     ]
     for name in [name for name in dict.fromkeys(name for one in used for name in one) if name != BENCH]:
         bars.add(name, [100 * one.get(name, 0) / max(1e-9, sum(one.values())) for one in used])
-    bars.render_to_file(str(folder / "cpu.svg"))
-    for case, phase in zip(result["cases"], fullest, strict=True):
-        if phase is None:
-            continue
-        lines = pygal.XY(x_title="seconds", y_title="resident MiB", show_dots=False, **how)
-        lines.title = f"Memory by process, closed loop, {case['case']}; {about}"
+    plots.write(bars, "cpu")
+    for case, phase in closed:
+        title = f"Memory by process, closed loop, {case['case']}"
+        lines = plots.chart("XY", title, x_title="seconds", y_title="resident MiB", show_dots=False, **how)
         memory: dict[str, list[tuple[float, int]]] = phase["memory_bytes"]
         for name, samples in memory.items():
             lines.add(name, [(at_s, resident / MIB) for at_s, resident in samples])
-        lines.render_to_file(str(folder / f"memory-{case['per_signature']}.svg"))
-    print(f"plots: {folder}")
+        plots.write(lines, f"memory-{case['per_signature']}")
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -302,7 +321,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Run the benchmark; exit with 1 when anything was lost or does not balance."""
+    """Run the benchmark; exit with 1 when a case failed, or anything was lost or does not balance."""
     options = parser().parse_args()
     if options.seconds is not None and options.seconds <= 0 and (not options.rate or options.percent):
         parser().error("--seconds 0 is for --rate alone: --percent needs to know what the closed loop reaches")
@@ -321,7 +340,7 @@ def main() -> None:
 
     try:
         result: Row = {"machine": about, "cases": run(cases_of(options), say)}
-    except (ArchiveError, BuildError, ChildError, GeneratorError, NoBusServerError, SetupError) as error:
+    except BuildError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     if options.json is not None:

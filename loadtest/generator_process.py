@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
 import secrets
 import struct
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,28 +15,17 @@ from typing import Any, Final
 from clob.v1 import door_reason_pb2
 from exchange.domain.markets import Market
 from exchange.domain.rejects import RejectReason
+from exchange.embedded import leash
 from exchange.embedded.demo_flow import Source
+from exchange.embedded.flow_sender import STAGES as FLOW_STAGES
 from exchange.embedded.flow_sender import Trader
 from loadtest.bench_core import cargo
 
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 WAIT_MS_MAX: Final = 30_000
-END_TO_END: Final = "end to end"
-STAGES: Final = (
-    "wait to be sent",
-    "to the ingress",
-    "verify",
-    "frame",
-    "sequence",
-    "wait for the matcher",
-    "match",
-    "commit",
-    "to the ingress again",
-    "answer",
-    END_TO_END,
-    "end to end, refused",
-)
-"""Names of latencies, in the order of the way (send.rs)."""
+STAGES: Final = ("wait to be sent", *(name for name, _, _ in FLOW_STAGES), "end to end, refused")
+"""Names of latencies, in the order in which the generator gives them (send.rs)."""
+END_TO_END: Final = STAGES[-2]
 _FRAME_HEAD: Final = struct.Struct("<II")
 
 
@@ -139,9 +130,13 @@ class Generator:
 
     @classmethod
     async def start(cls, binary: Path, asked: dict[str, Any]) -> "Generator":
-        """Start a generator with a job."""
+        """Start a generator with a job. It ends with this process, also in the middle of a phase."""
         process = await asyncio.create_subprocess_exec(
-            binary, "run", stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=LINE_BYTES_MAX
+            *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), "0"),
+            *(str(binary), "run"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            limit=LINE_BYTES_MAX,
         )
         generator = cls(process)
         await generator._write(asked)
@@ -157,7 +152,7 @@ class Generator:
         return await self._read()
 
     async def go(self) -> dict[str, Any]:
-        """Send what was prepared and return what became of it, with names for reasons: `Outcome` (job.rs).
+        """Send what was prepared and return what became of it: `Outcome` (job.rs), with names for reasons and stages.
 
         Raises:
             GeneratorError: it ended.
@@ -165,6 +160,8 @@ class Generator:
         await self._write("go")
         outcome = await self._read()
         outcome["counts"] = with_names(outcome["counts"])
+        stages = zip(STAGES, outcome["latency"], strict=True)
+        outcome["latency"] = {stage: latency for stage, latency in stages if latency is not None}
         return outcome
 
     async def close(self) -> None:

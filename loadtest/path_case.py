@@ -161,7 +161,7 @@ async def run_case(case: Case, folder: Path, binary: Path, say: Callable[[str], 
         "log": log,
         "positions": {"before": run.settled_before, "after": settled},
     }
-    failures = [f"died or stopped: {text}" for text in happened] + _failures(result, run.phases)
+    failures = [f"died or stopped: {text}" for text in happened] + failures_of(result, run.phases)
     return {**result, "passed": not failures, "failures": failures}
 
 
@@ -204,7 +204,13 @@ def _about(case: Case) -> dict[str, Any]:
     }
 
 
-def _failures(result: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) -> list[str]:
+def failures_of(result: Mapping[str, Any], phases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is wrong with a case, in sentences; none: it passed.
+
+    Args:
+        result: audit, and what answers and log come to.
+        phases: all, the filling of the books too.
+    """
     found = [
         f"{phase['phase']}: {text} ({times:,} times)" for phase in phases for text, times in phase["errors"].items()
     ]

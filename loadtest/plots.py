@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-MORE_COLORS: Final = ("#1b9e77", "#e377c2", "#7f7f7f", "#17becf")
+MORE_COLORS: Final = ("#1b9e77", "#e377c2", "#7f7f7f", "#17becf", "#5e3c99", "#9c6b4e", "#0b3d0b", "#ffd92f")
 """After the five of the style, behind which all are black."""
 
 
@@ -36,12 +36,12 @@ class Plots:
         return cls(pygal, folder, machine)
 
     def chart(self, kind: str, title: str, **options: Any) -> Any:
-        """Return an empty chart of a kind of pygal's ("Bar"), with its axes of numbers logarithmic."""
+        """Return an empty chart of a kind of pygal's ("Bar"); axes of numbers are logarithmic if not told otherwise."""
         clean = self._pygal.style.CleanStyle
         style = clean(font_family="sans-serif", colors=(*clean.colors, *MORE_COLORS))
         # Without scripts: they would be fetched from elsewhere whenever somebody looks.
-        looks = {"style": style, "js": [], "width": 1000, "logarithmic": True}
-        return getattr(self._pygal, kind)(title=f"{title}; {self._measured_on}", **looks, **options)
+        looks = {"style": style, "js": [], "width": 1000, "logarithmic": True, **options}
+        return getattr(self._pygal, kind)(title=f"{title}; {self._measured_on}", **looks)
 
     def write(self, chart: Any, name: str) -> None:
         """Write a chart as NAME.svg."""

@@ -1,6 +1,7 @@
 """`clob loadtest`: what is prepared is signed, different, accepted by a real exchange, and handed out once."""
 
 import asyncio
+import contextlib
 import io
 import json
 import shutil
@@ -305,6 +306,26 @@ def test_answers_with_ok_of_a_run_with_errors_are_looked_for_too() -> None:
     assert sent.failures(Counter({b"a": 1}), Counter()) == [
         "1 batches of runs with errors were OK and are not in the log"
     ]
+
+
+@pytest.mark.parametrize("passed", [None, False, True])
+def test_the_files_of_a_run_that_failed_are_kept(
+    passed: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run(options: Any, ghz: Path, scratch: Path) -> Any:
+        if passed is None:
+            raise bench_ghz.BenchError("the tool did not end")
+        return {"passed": passed}, []
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(bench_ghz, "find_tool", Path)
+    monkeypatch.setattr(bench_ghz, "run", run)
+    monkeypatch.setattr(bench_ghz, "write_reports", lambda *_: None)
+    monkeypatch.setattr(bench_ghz, "text_of", lambda *_: "")
+    with pytest.raises(SystemExit) if passed is None else contextlib.nullcontext():
+        bench_ghz.main(["--out", str(tmp_path / "out")])
+    kept = list(tmp_path.glob("clob-ghz-*"))
+    assert [str(folder) in capsys.readouterr().err for folder in kept] == ([] if passed else [True])
 
 
 @pytest.mark.skipif(bench_ghz.find_tool("ghz") is None, reason="no ghz: `make loadtest-tools` installs it")

@@ -48,6 +48,14 @@ pub struct Job {
     pub shards: Vec<Shard>,
 }
 
+impl Job {
+    /// Return the number of commands of each message.
+    #[must_use]
+    pub fn commands_per_message(&self) -> usize {
+        self.per_message.max(self.per_signature)
+    }
+}
+
 /// An account and the key that signs for it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,7 +96,8 @@ pub struct Market {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// Commands to make and sign beforehand, in all; what the phase before left is taken first.
+    /// Commands that are to stand signed, at least, in equal parts for all lanes; what the phase before left counts, and
+    /// is sent first.
     pub commands: usize,
     /// How long to send.
     pub seconds: f64,
@@ -159,8 +168,8 @@ pub struct Outcome {
     pub memory_bytes_max: u64,
     /// Commands answered in each second.
     pub answered_by_second: Vec<u64>,
-    /// By stage.
-    pub latency: BTreeMap<&'static str, Latency>,
+    /// By stage, as `STAGES` of `loadtest/generator_process.py` names them; None: nothing passed it.
+    pub latency: Vec<Option<Latency>>,
     /// Stages that ended before they began, by the clocks of different processes; recorded as 1.
     pub backwards: u64,
     /// What went wrong, in sentences, each once, with how often.

@@ -150,33 +150,34 @@ impl Preparing {
         &self.job
     }
 
-    /// Make and sign what a phase sends, behind what its lanes still have; one thread for each shard.
+    /// Make and sign what a phase sends, behind what its lanes still have, until no lane has less than its part; one
+    /// thread for each shard.
     ///
     /// Batches are valid from now on until so long after the planned time of their message, counted from now: they are
-    /// sent later, so that this is never longer than the environment allows.
+    /// sent later, so that this is never longer than the environment allows. What a phase before left stays valid as
+    /// long as it was.
     pub fn prepare(&mut self, phase: &Phase, lanes: &mut [Lane]) {
         let start_ms = now_us() / 1_000;
-        let shards = self.flows.len();
-        let left: u64 = lanes.iter().flat_map(|lane| &lane.messages).map(|message| u64::from(message.commands)).sum();
-        let wanted = (phase.commands as u64).saturating_sub(left).div_ceil(shards as u64);
+        let turn = lanes.len() * self.job.commands_per_message();
+        let wanted = phase.commands.div_ceil(turn);
         let parts = lanes.chunks_mut(self.job.connections);
         let (job, traders, head, signed_head) = (&self.job, &self.traders, &self.head, &self.signed_head);
         std::thread::scope(|scope| {
             for ((flow, nonce), lanes) in self.flows.iter_mut().zip(&mut self.nonces).zip(parts) {
                 let mut making = Making { job, traders, head, signed_head, flow, nonce };
                 scope.spawn(move || {
-                    let mut made = 0;
-                    for turn in 0.. {
-                        let ends = if phase.fill { making.flow.missing() == 0 } else { made >= wanted };
-                        if ends {
+                    while let Some((place, lane)) =
+                        lanes.iter_mut().enumerate().min_by_key(|(_, lane)| lane.messages.len())
+                    {
+                        let number = lane.messages.len();
+                        let enough = if phase.fill { making.flow.missing() == 0 } else { number >= wanted };
+                        if enough {
                             break;
                         }
-                        let planned_s = if phase.rate > 0.0 { (made * shards as u64) as f64 / phase.rate } else { 0.0 };
+                        let planned_s = if phase.rate > 0.0 { (number * turn) as f64 / phase.rate } else { 0.0 };
                         let valid_until_ms = start_ms + (planned_s * 1_000.0) as u64 + job.validity_ms;
-                        let place = turn % lanes.len();
-                        let message = making.message(place, &mut lanes[place], phase.fill, valid_until_ms);
-                        made += u64::from(message.commands);
-                        lanes[place].messages.push_back(message);
+                        let message = making.message(place, lane, phase.fill, valid_until_ms);
+                        lane.messages.push_back(message);
                     }
                 });
             }
@@ -195,9 +196,9 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn message(&mut self, place: usize, lane: &mut Lane, fill: bool, valid_until_ms: u64) -> Message {
-        let Job { per_signature, per_message, stream, .. } = *self.job;
+        let Job { per_signature, stream, .. } = *self.job;
         let per_signature = if fill { per_signature.min(64) } else { per_signature };
-        let commands = per_message.max(per_signature);
+        let commands = self.job.commands_per_message();
         let mut request = self.head.to_vec();
         let (mut signed, mut scratch) = (Vec::new(), Vec::new());
         let mut left = commands;
@@ -255,6 +256,7 @@ mod tests {
     use bench_flow::file::{Force, Kind, Message as Wanted};
 
     use super::*;
+    use crate::wire::{Field, Fields, number_of};
 
     /// What `exchange.wire.messages.encode`, `exchange.reference.signing.sign` and the generated classes make of the
     /// batch in the test: a `SubmitStreamRequest` of tag 9.
@@ -314,5 +316,56 @@ mod tests {
         assert_eq!(Preparing::new(job).err().as_deref(), Some("the seed of account 1 is not 64 hex digits"));
         let message = Message { bytes: Bytes::new(), tag: 1, batches: 2, per_signature: 64, commands: 100 };
         assert_eq!(message.batch_commands().collect::<Vec<_>>(), [64, 36]);
+    }
+
+    /// Return until when the first batch of a message is valid.
+    fn valid_until_ms(message: &Message) -> u64 {
+        let part = |bytes, wanted| {
+            Fields::new(bytes).find_map(|field| match field {
+                Ok(Field::Bytes(number, part)) if number == wanted => Some(part),
+                _ => None,
+            })
+        };
+        let payload = part(&message.bytes[5..], 6).and_then(|batch| part(batch, 2)).expect("a batch");
+        number_of(payload, 4).expect("a batch")
+    }
+
+    #[test]
+    fn what_a_phase_left_is_sent_first_and_lanes_have_equal_parts() {
+        let seed = "11".repeat(32);
+        let users = (1..=4).map(|account| format!(r#"{{"account": {account}, "seed": "{seed}"}}"#)).collect::<Vec<_>>();
+        let shard = |shard: u32| {
+            format!(
+                r#"{{"shard": {shard}, "markets": [{{"market": {shard}, "fair_ticks": 5000, "multiple_ticks": 1,
+                    "multiple_lots": 1, "users": [0, 1, 2, 3]}}]}}"#
+            )
+        };
+        let text = format!(
+            r#"{{"address": "", "environment": "demo", "stream": false, "connections": 2, "in_flight": 1,
+                "per_signature": 4, "per_message": 8, "wait_ms_max": 1000, "validity_ms": 60000, "nonce": 1, "seed": 1,
+                "resting": 50, "users": [{}], "shards": [{}, {}]}}"#,
+            users.join(","),
+            shard(1),
+            shard(2)
+        );
+        let (mut preparing, mut lanes) = Preparing::new(serde_json::from_str(&text).expect("a job")).expect("a job");
+        preparing.prepare(&Phase { commands: 160, seconds: 1.0, rate: 0.0, fill: false }, &mut lanes);
+        let sent = [4, 2, 0, 5];
+        for (lane, sent) in lanes.iter_mut().zip(sent) {
+            assert_eq!(lane.messages.drain(..sent).count(), sent);
+        }
+        let before_ms = now_us() / 1_000;
+        preparing.prepare(&Phase { commands: 250, seconds: 8.0, rate: 32.0, fill: false }, &mut lanes);
+        let after_ms = now_us() / 1_000;
+        for (lane, sent) in lanes.iter().zip(sent) {
+            let tags = lane.messages.iter().map(|message| message.tag as usize);
+            assert_eq!(tags.collect::<Vec<_>>(), (sent + 1..=sent + 8).collect::<Vec<_>>());
+            for (place, message) in lane.messages.iter().enumerate().skip(5 - sent) {
+                // A message of every lane, each of 8 commands, takes a second.
+                let planned_ms = place as u64 * 1_000;
+                let signed_ms = valid_until_ms(message) - planned_ms - 60_000;
+                assert!((before_ms..=after_ms).contains(&signed_ms), "{signed_ms}");
+            }
+        }
     }
 }

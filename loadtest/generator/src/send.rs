@@ -33,22 +33,12 @@ const UNARY_IN_FLIGHT_MAX: usize = 4_096;
 const UNARY_IN_FLIGHT_HELD_MAX: usize = 64;
 const STREAMED_IN_FLIGHT_MAX: usize = 1 << 20;
 
-/// Names of what lies between two moments that follow one another: planned, sent, the eight of `EntryStages`, got.
-pub const STAGES: [&str; 10] = [
-    "wait to be sent",
-    "to the ingress",
-    "verify",
-    "frame",
-    "sequence",
-    "wait for the matcher",
-    "match",
-    "commit",
-    "to the ingress again",
-    "answer",
-];
-/// From the planned time, in an open loop, or from the sending, to the answer: of commands that were executed, and of the
-/// others.
-pub const WHOLE: [&str; 2] = ["end to end", "end to end, refused"];
+/// What lies between two moments that follow one another: planned, sent, the eight of `EntryStages`, got.
+const STAGES: usize = 10;
+/// Place, behind the stages, of the latency from the planned time, in an open loop, or from the sending, to the answer:
+/// of commands that were executed, and of the others.
+const EXECUTED: usize = STAGES;
+const NOT_EXECUTED: usize = STAGES + 1;
 
 /// Return the processor seconds that this process has used.
 #[must_use]
@@ -57,7 +47,7 @@ pub fn cpu_s() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// A message on its way. `since_us`: from when its latency counts; `left_us`: when it was sent.
+/// A message on its way. `since_us`: from when its latency counts; `left_us`: when it was sent; both by `Clock`.
 struct Sent {
     since_us: u64,
     left_us: u64,
@@ -94,7 +84,7 @@ impl Tally {
             batches: 0,
             answered: 0,
             failed: 0,
-            histograms: (0..STAGES.len() + WHOLE.len()).map(|_| histogram()).collect(),
+            histograms: (0..=NOT_EXECUTED).map(|_| histogram()).collect(),
             backwards: 0,
             answered_by_second: Vec::new(),
             errors: BTreeMap::new(),
@@ -121,8 +111,7 @@ impl Tally {
     }
 
     /// Take in an answer: a `SubmitResponse`.
-    fn answer(&mut self, shard: u32, sent: &Sent, answer: &[u8]) -> Result<(), Malformed> {
-        let got_us = now_us();
+    fn answer(&mut self, shard: u32, sent: &Sent, got_us: u64, answer: &[u8]) -> Result<(), Malformed> {
         let commands = u64::from(sent.message.commands);
         self.last_us = self.last_us.max(got_us);
         let mut rows = std::mem::take(&mut self.rows);
@@ -139,8 +128,8 @@ impl Tally {
         }
         self.answered_by_second[second] += commands;
         let executed: u64 = rows.iter().map(|row| row.commands).sum();
-        self.record(STAGES.len(), sent.since_us, got_us, executed);
-        self.record(STAGES.len() + 1, sent.since_us, got_us, commands.saturating_sub(executed));
+        self.record(EXECUTED, sent.since_us, got_us, executed);
+        self.record(NOT_EXECUTED, sent.since_us, got_us, commands.saturating_sub(executed));
         for row in &rows {
             let [received, .., answered] = row.moments;
             self.record(0, sent.since_us, sent.left_us, row.commands);
@@ -148,7 +137,7 @@ impl Tally {
             for (place, pair) in row.moments.windows(2).enumerate() {
                 self.record(2 + place, pair[0], pair[1], row.commands);
             }
-            self.record(9, answered, got_us, row.commands);
+            self.record(STAGES - 1, answered, got_us, row.commands);
         }
         self.rows = rows;
         counted
@@ -179,8 +168,13 @@ impl Tally {
     }
 }
 
-/// When messages may be sent.
+/// What time it is, and when messages may be sent.
+///
+/// Times are microseconds since 1970, so that they compare with those in answers. The system's clock is read once, when
+/// a phase begins; from then on a monotonic clock goes on, so that no step of the other is in a latency.
 struct Clock {
+    begun: Instant,
+    begun_us: u64,
     start_us: u64,
     ends: Instant,
     /// Microseconds between two messages of the whole run, lanes taking turns; None: a closed loop.
@@ -190,6 +184,10 @@ struct Clock {
 }
 
 impl Clock {
+    fn now_us(&self) -> u64 {
+        self.begun_us + self.begun.elapsed().as_micros() as u64
+    }
+
     fn planned_us(&self, lane: usize, number: usize) -> Option<u64> {
         self.gap_us.map(|gap_us| self.start_us + ((number * self.lanes + lane) as f64 * gap_us) as u64)
     }
@@ -227,7 +225,7 @@ impl Sending {
         }
         let message = self.messages.borrow_mut().pop_front()?;
         let number = self.taken.replace_with(|number| *number + 1);
-        let left_us = now_us();
+        let left_us = self.clock.now_us();
         let since_us = self.clock.planned_us(self.place, number).unwrap_or(left_us);
         let sent = Sent { since_us, left_us, message };
         self.tally.borrow_mut().send(&sent);
@@ -241,7 +239,7 @@ impl Sending {
     }
 
     fn answered(&self, sent: &Sent, answer: &[u8]) {
-        let counted = self.tally.borrow_mut().answer(self.shard, sent, answer);
+        let counted = self.tally.borrow_mut().answer(self.shard, sent, self.clock.now_us(), answer);
         if counted.is_err() {
             self.tally.borrow_mut().error("an answer is no SubmitResponse, or not about what was sent");
         }
@@ -342,7 +340,7 @@ async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
                     let mut tally = lane.tally.borrow_mut();
                     tally.failure(&failure, commands);
                     if failure.says_nothing_was_sent() {
-                        tally.record(STAGES.len() + 1, sent.since_us, now_us(), commands);
+                        tally.record(NOT_EXECUTED, sent.since_us, lane.clock.now_us(), commands);
                     }
                     drop(tally);
                     lane.may_send_again(failure.retry_after_ms);
@@ -408,15 +406,17 @@ impl Sender {
     pub fn run(&mut self, job: &Job, phase: &Phase, lanes: &mut [Lane]) -> Outcome {
         let longest = if phase.fill { 3_600.0 } else { phase.seconds };
         let cpu_before_s = cpu_s();
-        let begun = Instant::now();
+        let (begun, begun_us) = (Instant::now(), now_us());
         let open = phase.rate > 0.0 && !phase.fill;
         // An open loop begins a little later, so that all streams stand when its first message is due.
         let head = Duration::from_millis(if open { 20 } else { 0 });
-        let start_us = now_us() + head.as_micros() as u64;
+        let start_us = begun_us + head.as_micros() as u64;
         let clock = Rc::new(Clock {
+            begun,
+            begun_us,
             start_us,
             ends: begun + head + Duration::from_secs_f64(longest),
-            gap_us: open.then(|| job.per_message.max(job.per_signature) as f64 * 1e6 / phase.rate),
+            gap_us: open.then(|| job.commands_per_message() as f64 * 1e6 / phase.rate),
             lanes: lanes.len(),
             holds: phase.holds && open,
         });
@@ -497,8 +497,6 @@ fn keep_time(start: Instant, ends: Instant, gap_us: f64, due: &[Arc<Semaphore>],
 
 fn outcome(tally: &Tally, left: u64, cpu_s: f64) -> Outcome {
     let seconds = |until_us: u64| until_us.saturating_sub(tally.first_us) as f64 / 1e6;
-    let names = STAGES.into_iter().chain(WHOLE);
-    let latency = names.zip(&tally.histograms).filter(|(_, histogram)| !histogram.is_empty());
     Outcome {
         sent: tally.sent,
         held_back: 0,
@@ -512,15 +510,15 @@ fn outcome(tally: &Tally, left: u64, cpu_s: f64) -> Outcome {
         cpu_s,
         memory_bytes_max: memory_bytes_max(),
         answered_by_second: tally.answered_by_second.clone(),
-        latency: latency.map(|(name, histogram)| (name, latency_of(histogram))).collect(),
+        latency: tally.histograms.iter().map(latency_of).collect(),
         backwards: tally.backwards,
         errors: tally.errors.clone(),
     }
 }
 
-fn latency_of(histogram: &Histogram<u64>) -> Latency {
+fn latency_of(histogram: &Histogram<u64>) -> Option<Latency> {
     let quantile = |part| histogram.value_at_quantile(part);
-    Latency {
+    (!histogram.is_empty()).then(|| Latency {
         count: histogram.len(),
         mean: histogram.mean(),
         p50: quantile(0.5),
@@ -528,7 +526,7 @@ fn latency_of(histogram: &Histogram<u64>) -> Latency {
         p99: quantile(0.99),
         p99_9: quantile(0.999),
         max: histogram.max(),
-    }
+    })
 }
 
 /// Return the largest resident memory of this process so far; zero where there is no /proc.
