@@ -349,13 +349,13 @@ mod tests {
             shard(2)
         );
         let (mut preparing, mut lanes) = Preparing::new(serde_json::from_str(&text).expect("a job")).expect("a job");
-        preparing.prepare(&Phase { commands: 160, seconds: 1.0, rate: 0.0, fill: false }, &mut lanes);
+        preparing.prepare(&Phase { commands: 160, seconds: 1.0, rate: 0.0, holds: false, fill: false }, &mut lanes);
         let sent = [4, 2, 0, 5];
         for (lane, sent) in lanes.iter_mut().zip(sent) {
             assert_eq!(lane.messages.drain(..sent).count(), sent);
         }
         let before_ms = now_us() / 1_000;
-        preparing.prepare(&Phase { commands: 250, seconds: 8.0, rate: 32.0, fill: false }, &mut lanes);
+        preparing.prepare(&Phase { commands: 250, seconds: 8.0, rate: 32.0, holds: false, fill: false }, &mut lanes);
         let after_ms = now_us() / 1_000;
         for (lane, sent) in lanes.iter().zip(sent) {
             let tags = lane.messages.iter().map(|message| message.tag as usize);
