@@ -1,6 +1,6 @@
 """What an order costs in settlement and market-data, part by part, in microseconds of one core.
 
-    python -m loadtest.bench_settlement [--batches N] [--commands N] [--per-frame N] [--frames N]
+    python -m loadtest.bench_settlement [--orders N] [--per-frame N] [--engine NAME] [--verify-one-in N]
 
 A shard's log is made and signed first; then the settler itself settles it, into a real archive and a real SQLite file,
 and market-data folds it and feeds private streams. No bus and no sockets: entries come from memory. Prices are random
@@ -269,7 +269,7 @@ def follow(log: Log, orders: int, engine: str, subscribers: int) -> None:
     watch = Watch()
     whole = "a frame, all of it"
 
-    async def run() -> tuple[int, int]:
+    async def run() -> int:
         for entry in log.entries[1][: log.first_n - 1]:
             assert reader._take(source, entry.executions.frame)
         streams = [feed.stream(account, ()) for account in range(1, subscribers + 1)]
@@ -288,10 +288,9 @@ def follow(log: Log, orders: int, engine: str, subscribers: int) -> None:
         for task in taken:
             task.cancel()
         await asyncio.gather(*taken, return_exceptions=True)
-        return source.n, 0
+        return source.n
 
-    n, _ = asyncio.run(run())
-    assert n == len(log.entries[1])
+    assert asyncio.run(run()) == len(log.entries[1])
     print(f"  market-data, fold of {engine}, {subscribers} private streams")
     watch.print(orders, whole, ("fold", "history", "private feed: cut, encode"))
 
@@ -304,11 +303,13 @@ async def _drain(stream: Any) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--engine", choices=sorted(ENGINES), default=DEFAULT_ENGINE)
-    parser.add_argument("--orders", type=int, default=131_072, help="in each of the two logs")
-    parser.add_argument("--per-frame", type=int, default=128, help="batches in a frame where each has one order")
-    parser.add_argument("--verify-one-in", type=int, default=64)
+    parser.add_argument("--orders", type=int, default=131_072, help="in each of the two logs (default: 131072)")
+    parser.add_argument(
+        "--per-frame", type=int, default=128, help="batches in a frame where each has one order (default: 128)"
+    )
+    parser.add_argument("--verify-one-in", type=int, default=64, help="one signature in so many (default: 64)")
     options = parser.parse_args()
     for commands, per_frame in ((1, options.per_frame), (512, 8)):
         frames = max(1, options.orders // (commands * per_frame))

@@ -18,7 +18,7 @@ from exchange.domain.rejects import RejectReason
 from exchange.embedded import leash
 from exchange.embedded.demo_flow import Source
 from exchange.embedded.flow_sender import STAGES as FLOW_STAGES
-from exchange.embedded.flow_sender import Trader
+from exchange.embedded.traders import Trader
 from loadtest.bench_core import cargo
 
 LINE_BYTES_MAX: Final = 16 * 1024 * 1024

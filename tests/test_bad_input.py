@@ -56,7 +56,7 @@ from exchange.domain.commands import (
 )
 from exchange.domain.rejects import RejectReason
 from exchange.domain.signing import SignedKind, signed_bytes
-from exchange.embedded.flow_sender import Trader
+from exchange.embedded.traders import Trader
 from exchange.reference.signing import sign
 from exchange.wire.messages import encode
 from tests.support.hosted import Hosted

@@ -8,7 +8,6 @@ from clob.v1.account_service_pb2 import StreamExecutionsResponse
 from clob.v1.event_pb2 import Event
 from clob.v1.frame_pb2 import ExecutionFrame
 from exchange.marketdata import private
-from exchange.marketdata.cuts import CUTS
 from exchange.marketdata.folds import FOLDS
 from exchange.marketdata.private import ACCOUNT_EVENTS, MESSAGE_EVENTS_MAX, accounts_of, private_messages
 
@@ -70,10 +69,6 @@ def test_long_frames_are_cut_into_messages_at_the_same_places() -> None:
 def test_bytes_that_are_no_frame_are_refused() -> None:
     with pytest.raises(ValueError, match="MALFORMED_FRAME"):
         core.private_messages(1, b"\x01", [1])
-
-
-def test_every_fold_has_a_cut() -> None:
-    assert set(FOLDS) <= set(CUTS)
 
 
 @pytest.mark.parametrize("engine", sorted(FOLDS))

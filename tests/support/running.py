@@ -24,8 +24,8 @@ from exchange.domain.commands import Batch, OrderType, PlaceOrder, Side
 from exchange.domain.signing import SignedKind, key_id_of, parse_private_key, signed_bytes
 from exchange.embedded.data_dir import DataDir, open_data_dir
 from exchange.embedded.exchange import EmbeddedExchange, Options
-from exchange.embedded.flow_sender import Trader
 from exchange.embedded.starter import STARTING_FUNDS, define_starter_set
+from exchange.embedded.traders import Trader
 from exchange.reference.signing import public_key_of, sign
 from exchange.wire.messages import encode
 

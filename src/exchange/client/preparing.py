@@ -14,7 +14,7 @@ from exchange.client.prepared import FORMAT, Plan, PreparedError, PreparedFolder
 from exchange.client.probing import Probe, meeting_price, probe_at, resting_probe
 from exchange.domain.commands import Command, OrderType, PlaceOrder, SelfTradePrevention, Side, TimeInForce
 from exchange.domain.limits import BATCH_COMMANDS_MAX, REQUEST_COMMANDS_MAX
-from exchange.domain.markets import Market
+from exchange.domain.markets import DEFAULT_SETTINGS, Market
 from exchange.domain.units import AMOUNT_UNITS_MAX
 
 SINGLE: Final = "submit-single"
@@ -30,9 +30,6 @@ BOOK_LEVELS: Final = 20
 WAIT_MS_MAX: Final = 30_000
 MARGIN_MS: Final = 60_000
 """Validity that is left unused, so that a clock that is off, or a slow start, makes no payload too long."""
-DEFAULT_MAX_VALIDITY_MS: Final = 60_000
-LIVE_NONCES: Final = 60_000
-"""A key may have 65,536 live nonces in a shard (the default)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +69,12 @@ class Wanted:
             raise PreparedError(f"LOADTEST_SIZE: {self.size} commands a message; it is 1 .. {most}")
         if not self.batches:
             raise PreparedError("LOADTEST_SIZE: no payloads are wanted; give --single, --batch, --many or --verify")
-        if self.batches > self.users * LIVE_NONCES:
+        # What a shard allows by default; it is not published what this one does.
+        nonces_max = DEFAULT_SETTINGS.live_nonces_per_key_max
+        if self.batches > self.users * nonces_max:
             raise PreparedError(
-                f"LOADTEST_SIZE: {self.batches:,} batches over {self.users:,} users are more than the {LIVE_NONCES:,} "
-                f"live nonces of a key; ask for at least {-(-self.batches // LIVE_NONCES):,} --users"
+                f"LOADTEST_SIZE: {self.batches:,} batches of {self.users:,} users; each takes a nonce of a key, "
+                f"which may have {nonces_max:,} at a time: ask for at least {-(-self.batches // nonces_max):,} --users"
             )
 
 
@@ -128,9 +127,10 @@ async def check_environment(client: AsyncClient, market: str, wanted: Wanted) ->
             "money and trades that nobody wants there; start another with `clob up --load-test --data-dir DIR`"
         )
     found = await client.market(market)
-    most_ms = client.exchange.max_validity_ms.get(found.shard, DEFAULT_MAX_VALIDITY_MS)
+    default_ms = DEFAULT_SETTINGS.max_validity_ms
+    most_ms = client.exchange.max_validity_ms.get(found.shard, default_ms)
     valid_for_ms = wanted.valid_for_ms
-    if not valid_for_ms and most_ms <= DEFAULT_MAX_VALIDITY_MS:
+    if not valid_for_ms and most_ms <= default_ms:
         raise PreparedError(
             f"LOADTEST_VALIDITY: shard {found.shard} of {client.environment} takes batches that are valid for at most "
             f"{most_ms:,} ms, too short to sign ahead; start an environment for load tests with "

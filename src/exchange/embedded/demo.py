@@ -29,17 +29,17 @@ from clob.v1 import (
 )
 from exchange.config.environment import Durability
 from exchange.domain.commands import Batch, CancelOrder
-from exchange.domain.control import Registration
 from exchange.domain.limits import OPERATION_ACTIONS_MAX
 from exchange.domain.markets import Asset
 from exchange.domain.rejects import RejectReason
-from exchange.domain.signing import SignedKind, key_id_of, signed_bytes
+from exchange.domain.signing import SignedKind, signed_bytes
 from exchange.embedded.data_dir import open_data_dir
 from exchange.embedded.demo_flow import Source
 from exchange.embedded.exchange import EmbeddedExchange, Options, cpu_seconds
-from exchange.embedded.flow_sender import FlowSender, Tally, Trader
+from exchange.embedded.flow_sender import FlowSender, Tally
+from exchange.embedded.traders import Trader, register_trader
 from exchange.flow.seeded import QUOTE_ASSET
-from exchange.reference.signing import public_key_of, sign
+from exchange.reference.signing import sign
 from exchange.wire.messages import encode
 
 ENVIRONMENT: Final = "demo"
@@ -209,15 +209,8 @@ class Demo:
         room = asyncio.Semaphore(REGISTRATIONS_IN_FLIGHT)
 
         async def register(number: int) -> None:
-            seed = secrets.token_bytes(32)
-            public_key = public_key_of(seed)
-            proof = sign(seed, signed_bytes(SignedKind.REGISTER, ENVIRONMENT, encode(Registration(public_key))))
-            request = admin_service_pb2.CreateUserRequest(
-                request_id=secrets.token_bytes(16), public_key=public_key, signature=proof
-            )
             async with room:
-                answer = await admin.CreateUser(request, timeout=CALL_S_MAX)
-            self.traders[number] = Trader(answer.account_id, seed, key_id_of(public_key))
+                self.traders[number] = await register_trader(admin, ENVIRONMENT)
             if len(self.traders) % 100 == 0:
                 self._say(f"users with keys: {len(self.traders):,} of {self.report.traders:,}")
 

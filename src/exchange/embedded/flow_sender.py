@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 import grpc
 from hdrh.histogram import HdrHistogram
@@ -18,6 +18,7 @@ from exchange.domain.markets import Market
 from exchange.domain.money import notional_of
 from exchange.domain.rejects import RejectReason
 from exchange.domain.signing import SignedKind, signed_bytes
+from exchange.embedded.traders import Trader
 from exchange.reference.signing import sign
 from exchange.wire.messages import encode
 
@@ -40,14 +41,6 @@ STAGES: Final = (
     ("end to end", "sent_us", "got_us"),
 )
 """Name of a stage, and the moments that it lies between (EntryStages; sent_us and got_us are the sender's)."""
-
-
-class Trader(NamedTuple):
-    """An account and the key that signs for it."""
-
-    account: int
-    seed: bytes
-    key_id: bytes
 
 
 @dataclass(slots=True)

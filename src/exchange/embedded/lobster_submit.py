@@ -21,10 +21,8 @@ from clob.v1 import (
     outcome_pb2,
 )
 from exchange.domain.commands import Command
-from exchange.domain.control import Registration
 from exchange.domain.markets import Market
 from exchange.domain.rejects import RejectReason
-from exchange.domain.signing import SignedKind, key_id_of, signed_bytes
 from exchange.embedded.demo_flow import (
     DOLLAR_FUNDS_UNITS,
     LOBSTER_TRADERS,
@@ -32,12 +30,11 @@ from exchange.embedded.demo_flow import (
     lobster_steps,
     orders_of_step,
 )
-from exchange.embedded.flow_sender import FlowSender, Tally, Trader
+from exchange.embedded.flow_sender import FlowSender, Tally
+from exchange.embedded.traders import Trader, register_trader
 from exchange.flow.lobster import BookRow, LobsterPair, Row
 from exchange.flow.lobster_driver import LobsterDriver
 from exchange.local.lobster_replay import PROGRESS_ROWS, Replay, check_levels, compare_book
-from exchange.reference.signing import public_key_of, sign
-from exchange.wire.messages import encode
 
 CALL_S_MAX: Final = 60
 ANSWER_S_MAX: Final = 60
@@ -207,7 +204,7 @@ class LobsterSubmit:
         if result.reason:
             raise SubmitError(f"SETUP: the market was refused: {RejectReason(result.reason).name}")
         for number in LOBSTER_TRADERS:
-            self._traders[number] = await self._register(admin, environment)
+            self._traders[number] = await register_trader(admin, environment)
         deposits = [
             operation_pb2.Deposit(
                 account=trader.account,
@@ -234,16 +231,6 @@ class LobsterSubmit:
             base_units_per_lot=1,
             quote_units_per_tick_lot=1,
         )
-
-    async def _register(self, admin: admin_service_pb2_grpc.AdminServiceStub, environment: str) -> Trader:
-        seed = secrets.token_bytes(32)
-        public_key = public_key_of(seed)
-        proof = sign(seed, signed_bytes(SignedKind.REGISTER, environment, encode(Registration(public_key))))
-        request = admin_service_pb2.CreateUserRequest(
-            request_id=secrets.token_bytes(16), public_key=public_key, signature=proof
-        )
-        answer = await admin.CreateUser(request, timeout=CALL_S_MAX)
-        return Trader(answer.account_id, seed, key_id_of(public_key))
 
     # --- rows out, answers and books in -----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from clob.v1.door_reason_pb2 import DoorReason
-from exchange.marketdata.cuts import DEFAULT_CUT, Cut
+from exchange.marketdata.cuts import cut
 from exchange.marketdata.fold import Applied
 from exchange.marketdata.outbox import Outbox, unavailable
 from exchange.marketdata.private import heartbeat
@@ -53,9 +53,8 @@ class ExecutionFeed:
         heartbeat_s: how often a stream has a message of every shard.
     """
 
-    def __init__(self, reader: Reader, heartbeat_s: float = HEARTBEAT_S, cut: Cut = DEFAULT_CUT) -> None:
+    def __init__(self, reader: Reader, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._reader = reader
-        self._cut = cut
         self.heartbeat_s = heartbeat_s
         self._subscribers: set[_Subscriber] = set()
         self._live: dict[int, dict[int, set[_Subscriber]]] = {}
@@ -177,7 +176,7 @@ class ExecutionFeed:
                 break
             n = record.n + 1
             if subscriber.account in record.accounts:
-                (messages,) = self._cut(shard, record.data, (subscriber.account,), event)
+                (messages,) = cut(shard, record.data, (subscriber.account,), event)
                 if messages:
                     subscriber.outbox.put(*messages)
             event = 0
@@ -209,7 +208,7 @@ class ExecutionFeed:
         concerned = list(filter(more.__contains__, fewer))
         if not concerned:
             return
-        for account, messages in zip(concerned, self._cut(source.shard, applied.data, concerned, 0), strict=True):
+        for account, messages in zip(concerned, cut(source.shard, applied.data, concerned, 0), strict=True):
             for subscriber in live[account]:
                 subscriber.outbox.put(*messages)
 
