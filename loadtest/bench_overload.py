@@ -42,7 +42,7 @@ from exchange.embedded.data_dir import open_data_dir
 from exchange.embedded.demo import ENVIRONMENT
 from exchange.embedded.demo_flow import Source
 from exchange.embedded.exchange import EmbeddedExchange, Options
-from exchange.embedded.flow_sender import Trader
+from exchange.embedded.traders import Trader
 from exchange.reference.signing import sign
 from exchange.wire.messages import encode
 from loadtest.bench_core import HERE

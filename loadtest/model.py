@@ -61,9 +61,15 @@ def predict(costs: Mapping[str, float], efficiency: float, cores: int, workers: 
     """Return what a machine comes to, as the head of this module says."""
     bounds = {
         "all cores": efficiency * cores / sum(costs.values()),
-        f"{workers} workers": SERIAL_MAX * workers / costs[WORKER],
-        f"{shards} matchers": SERIAL_MAX * shards / costs[MATCHER],
-        **{name: SERIAL_MAX / costs[name] for name in SERIAL if costs.get(name)},
+        **{
+            name: SERIAL_MAX * count / costs[kind]
+            for name, kind, count in (
+                (f"{workers} workers", WORKER, workers),
+                (f"{shards} matchers", MATCHER, shards),
+                *((kind, kind, 1) for kind in SERIAL),
+            )
+            if costs.get(kind)
+        },
     }
     bound_by = min(bounds, key=lambda name: bounds[name])
     return Prediction(round(bounds[bound_by]), bound_by)

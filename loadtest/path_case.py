@@ -27,7 +27,7 @@ from exchange.embedded.data_dir import DataDir, open_data_dir
 from exchange.embedded.demo import CALL_S_MAX, ENVIRONMENT, MESSAGE_BYTES_MAX, Demo
 from exchange.embedded.demo_flow import SEEDED_FUNDS_UNITS, Source
 from exchange.embedded.exchange import EmbeddedExchange, Options, own_cpu_seconds
-from exchange.embedded.flow_sender import Trader
+from exchange.embedded.traders import Trader
 from exchange.engine.choice import DEFAULT_ENGINE
 from exchange.flow.seeded import QUOTE_ASSET, SeededFlow
 from exchange.settlement.archive import Archive

@@ -244,7 +244,7 @@ def test_a_server_without_memory_refuses_orders_and_takes_commits(bus_server: Bu
         epoch = log.bus.take_epoch(log.tag)
         bus_server.command("CONFIG", "SET", "maxmemory", 1)
         sealed = log.sealed()
-        refusal = refused(lambda: log.bus.ingest(log.tag, sealed), BusReason.OVERLOADED)
+        refusal = refused(lambda: log.bus.ingest(log.tag, sealed), BusReason.OUT_OF_MEMORY)
         assert refusal.retry_after_ms > 0
         commit(log, epoch, 0, b"one")
         [order], [answer] = log.bus.orders_range(log.tag, 1, 1), log.bus.executions_range(log.tag, 1, 1)

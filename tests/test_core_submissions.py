@@ -8,15 +8,16 @@ import asyncio
 import secrets
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from random import Random
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from clob.v1 import order_service_pb2
+from clob.v1 import door_reason_pb2, event_pb2, order_service_pb2
+from exchange.bus.entries import ExecutionsEntry, Stamp
 from exchange.control.view import ControlView
 from exchange.domain.commands import Batch, CancelOrder, Command, ReleaseFunds, SignedBatch
 from exchange.domain.control import RevokeKey
@@ -28,8 +29,8 @@ from exchange.domain.signing import SignedKind, signed_bytes
 from exchange.engine.choice import ENGINES
 from exchange.ingress import submissions as submissions_module
 from exchange.ingress.desk import Desk
-from exchange.ingress.door import Door
-from exchange.ingress.messages import Chunk, Executed, Part, Sequenced
+from exchange.ingress.door import Door, ReadBatch
+from exchange.ingress.messages import Chunk, Executed, Part, Refused, Sequenced
 from exchange.ingress.rates import TokenBuckets
 from exchange.ingress.submissions import Submissions
 from exchange.local.control_venue import ControlVenue
@@ -64,6 +65,14 @@ class World:
         self.known = len(self.venue.frames)
         self.users.append(self.venue.new_user("erin"))
 
+    def change(self, draw: Random) -> None:
+        """Make another user, or take the key of one that came late."""
+        if draw.random() < 0.5:
+            self.users.append(self.venue.new_user(f"late {len(self.users)}"))
+        else:
+            account, key = draw.choice(self.users[4:])
+            self.venue.command(key, account, RevokeKey(key.key_id))
+
     async def catch_up(self, view: ControlView) -> None:
         for frame in self.venue.frames[view.position :]:
             view.apply(frame)
@@ -79,23 +88,27 @@ class Follower:
     async def catch_up(self) -> None:
         await self.world.catch_up(self.view)
 
+    async def reload(self) -> None:
+        """Begin again with another view, as behind a gap in what is read of shard 0."""
+        self.view = ControlView.from_genesis(self.world.venue.genesis)
+        await self.catch_up()
+
 
 class Side:
     """One of the two desks, and what it has sent to its framer."""
 
-    def __init__(self, world: World, kind: type[Desk]) -> None:
+    def __init__(self, world: World, kind: type[Desk], executions: "Executions | None" = None) -> None:
         self.chunks: list[Chunk] = []
+        self.follower = Follower(world)
         rates = KeyRates(5, KEY_BURST) if kind is CoreSubmissions else TokenBuckets(5, KEY_BURST)
-        door = Door(ENVIRONMENT, Follower(world), TokenBuckets(0, 1), rates)
+        door = Door(ENVIRONMENT, self.follower, TokenBuckets(0, 1), rates)
         door.max_validity_ms = {2: 60_000}
-
-        async def nothing(*_: Any) -> Any:
-            return None
 
         async def elsewhere(account: int, asset: int, shard: int) -> Any:
             return [order_service_pb2.FundsElsewhere(account=account, asset=asset, shard=shard, free_units=5)]
 
-        self.desk = kind(door, _NoExecutions(), self._send, nothing, elsewhere, 1, 400, patience_s=0)
+        executions = executions or Executions()
+        self.desk = kind(door, executions, self._send, _settled_outcome, elsewhere, 1, 400, patience_s=0)
 
     def _send(self, chunk: Chunk) -> bool:
         self.chunks.append(chunk)
@@ -138,27 +151,59 @@ class Clock:
         self.now_ns += int(seconds * 1e9)
 
 
-class _NoExecutions:
-    async def executions_range(self, tag: str, first_n: int, last_n: int, count: int | None = None) -> list[Any]:
-        return []
+class Executions:
+    """What was executed.
+
+    Attributes:
+        frames: by position; every fifth has gone from the bus.
+        executed: positions and places of batches, by shard.
+    """
+
+    def __init__(self) -> None:
+        self.frames: dict[int, bytes] = {}
+        self.executed: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+
+    async def executions_range(
+        self, tag: str, first_n: int, last_n: int, count: int | None = None
+    ) -> list[ExecutionsEntry]:
+        return [
+            ExecutionsEntry(n, self.frames[n], Stamp(1, 2, 3, 0, 0, 0))
+            for n in range(first_n, last_n + 1)
+            if n in self.frames and n % 5
+        ]
+
+
+async def _settled_outcome(batch: ReadBatch) -> order_service_pb2.GetOutcomeResponse | None:
+    """Say of every third batch that it was executed and its command rejected, of another that nothing is known."""
+    chance = batch.payload[-1] + batch.signature[0]
+    if not chance % 3:
+        return None
+    answer = order_service_pb2.GetOutcomeResponse(state=order_service_pb2.OUTCOME_STATE_PENDING)
+    if chance % 3 == 1:
+        answer.state = order_service_pb2.OUTCOME_STATE_EXECUTED
+        answer.outcome.n = 7
+        answer.outcome.events.add().command_rejected.reason = event_pb2.REJECT_REASON_UNKNOWN_ORDER
+    return answer
 
 
 class Maker:
     """Makes messages, most of them good, with something wrong here and there."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, now_ns: Callable[[], int] = time.time_ns) -> None:
         self.draw = Random(seed)
+        self.now_ns = now_ns
         self.world = world
         self.nonce = seed << 32
 
     def batch(self) -> SignedBatch:
         draw = self.draw
         self.nonce += 1
-        place = draw.choices(range(len(self.world.users)), (10, 4, 4, 1, 1))[0]
+        weights = (10, 4, 4, *(1 for _ in self.world.users[3:]))
+        place = draw.choices(range(len(self.world.users)), weights)[0]
         account, key = self.world.users[place]
         if draw.random() < 0.05:
             account = self.world.users[0][0] + 17 * (draw.random() < 0.5)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = self.now_ns() // 1_000_000
         until_ms = now_ms + draw.choices((30_000, 3_600_000, 100_000_000, -60_000), (40, 2, 1, 1))[0]
         shard = draw.choices((1, 2, 3, 9), (10, 3, 3, 1))[0]
         commands: tuple[Command, ...] = (CancelOrder(order_id=1),) * draw.choices((1, 2, 60), (20, 5, 1))[0]
@@ -215,14 +260,25 @@ def _varint(value: int) -> bytes:
     return bytes(out) + bytes([value])
 
 
-def events_of(draw: Random, chunks: Sequence[Chunk], accounts: Sequence[int]) -> list[Event]:
-    """Return the events of a frame: of some kind for each batch."""
+def events_of(
+    draw: Random, chunks: Sequence[Chunk], accounts: Sequence[int], n: int, executed: list[tuple[int, int]]
+) -> list[Event]:
+    """Return the events of a frame: of some kind for each batch; those of `executed` may be repeated, and it grows."""
     events: list[Event] = []
+    before = list(executed)
     for place in range(1, 1 + sum(chunk.batches for chunk in chunks)):
         kind = draw.random()
         if kind < 0.05:
             events.append(BatchResult(place, draw.choice([RejectReason.NONCE_REUSED, RejectReason.BATCH_EXPIRED])))
             continue
+        if kind < 0.15:
+            events.append(BatchResult(place, RejectReason.STALE_CONTROL))
+            continue
+        if kind < 0.25 and before:
+            repeat_n, repeat_batch = draw.choice(before)
+            events.append(BatchResult(place, repeat_n=repeat_n, repeat_batch=repeat_batch))
+            continue
+        executed.append((n, place))
         events.append(BatchResult(place))
         for _ in range(draw.choice((0, 1, 1, 3))):
             what = draw.random()
@@ -250,15 +306,23 @@ def test_both_desks_say_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> 
     seen: Counter[str] = Counter()
 
     async def play() -> None:
-        world = World()
-        maker = Maker(world, seed)
-        sides = [Side(world, Submissions), Side(world, CoreSubmissions)]
-        accounts = [account for account, _ in world.users]
-        n = 0
-        for _ in range(60):
-            clock.tick(maker.draw.choice((0, 0.5, 20)))
+        world, executions = World(), Executions()
+        maker = Maker(world, seed, clock.time_ns)
+        draw = maker.draw
+        sides = [Side(world, kind, executions) for kind in (Submissions, CoreSubmissions)]
+        lost_at = draw.randrange(40, 60)
+        for turn in range(60):
+            is_lost = turn >= lost_at
+            clock.tick(draw.choice((0, 0.5, 20)))
+            if draw.random() < 0.2:
+                world.change(draw)
+            if draw.random() < 0.1:
+                seen["reloaded"] += 1
+                for side in sides:
+                    await side.follower.reload()
+                    side.desk.door.max_validity_ms = {2: 60_000, 3: 1_000_000}
             waiting: list[tuple[Any, Any]] = []
-            for _ in range(maker.draw.randrange(1, 6)):
+            for _ in range(draw.randrange(1, 6)):
                 data = maker.message()
                 taken = [await _taken(side.desk, data) for side in sides]
                 if isinstance(taken[0], str) or isinstance(taken[1], str):
@@ -267,34 +331,78 @@ def test_both_desks_say_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> 
                     continue
                 assert taken[0][0] == taken[1][0]
                 waiting.append((taken[0][1], taken[1][1]))
-            await asyncio.sleep(0)
-            # Who is asked first lets the other's chunks go too: they may be cut elsewhere, and hold the same.
-            assert sides[0].handed() == sides[1].handed()
-            for shard in sorted({chunk.shard for chunk in sides[0].chunks}):
-                n += 1
-                t_us = time.time_ns() // 1000
-                events = events_of(maker.draw, [chunk for chunk in sides[0].chunks if chunk.shard == shard], accounts)
-                frame = encode(ExecutionFrame(FORMAT, n, t_us, 1, bytes(32), bytes(32), tuple(events)))
+            # What is stale is handed on again.
+            while await _all_handed(sides):
+                assert sides[0].handed() == sides[1].handed()
+                for shard in sorted(sides[0].handed()):
+                    if not is_lost or draw.random() < 0.5:
+                        t_us = clock.now_ns // 1000
+                        seen.update(_play_frame(draw, sides, executions, shard, t_us, is_lost))
+                if is_lost:
+                    seen["lost with something under way"] += 1
+                    for side in sides:
+                        side.desk.framer_lost()
                 for side in sides:
-                    parts = side.parts(shard)
-                    side.desk.take_sequenced(Sequenced(shard, n, t_us, 5, parts))
-                    side.desk.take_executed(Executed(shard, n, 1, 2, 3, frame, parts))
-                seen.update(type(event).__name__ for event in events)
-            for side in sides:
-                side.chunks.clear()
+                    side.chunks.clear()
             for pair in waiting:
                 answers = [await _answered(side.desk, one) for side, one in zip(sides, pair, strict=True)]
                 assert answers[0] == answers[1]
                 if not isinstance(answers[0], str):
                     seen.update(f"state {outcome.state}" for outcome in answers[0].outcomes)
                     seen.update(f"door {outcome.door_reason}" for outcome in answers[0].outcomes)
+                    seen["repeated"] += sum(outcome.repeated for outcome in answers[0].outcomes)
             assert [side.desk.is_idle for side in sides] == [True, True]
             assert sides[0].desk.counts.as_dict() == sides[1].desk.counts.as_dict()
-        assert seen["state 1"] > 10
+        assert seen["state 1"] > 100
         assert seen["state 3"] > 10
         assert seen["Trade"] > 10
+        assert seen["repeated"] > 10
+        assert sides[0].desk.counts.batches_stale > 10
+        assert seen["reloaded"] > 0
+        assert seen["lost with something under way"] == 1
 
     asyncio.run(play())
+
+
+async def _all_handed(sides: Sequence[Side]) -> bool:
+    """Wait until both desks have handed on what they let in; return whether it is anything."""
+    async with asyncio.timeout(20):
+        # Who is asked first lets the other's chunks go too: they may be cut elsewhere, and hold the same.
+        while any(
+            side.desk._tasks or side.desk.commands_under_way != sum(chunk.commands for chunk in side.chunks)
+            for side in sides
+        ):
+            await asyncio.sleep(0)
+    return any(side.chunks for side in sides)
+
+
+def _play_frame(
+    draw: Random, sides: Sequence[Side], executions: Executions, shard: int, t_us: int, is_lost: bool
+) -> list[str]:
+    """Let a framer say to both what becomes of the chunks of a shard; return what was in the frame.
+
+    Where the framer is about to be lost it says no more than where they are, if that.
+    """
+    if draw.random() < 0.05:
+        for side in sides:
+            numbers = [part.chunk for part in side.parts(shard)]
+            side.desk.take_refused(Refused(numbers, door_reason_pb2.DOOR_REASON_UNAVAILABLE, "the bus is full", 9))
+        return ["refused by the framer"]
+    n = len(executions.frames) + 1
+    for side in sides:
+        side.desk.take_sequenced(Sequenced(shard, n, t_us, 5, side.parts(shard)))
+    if is_lost:
+        return ["lost"]
+    chunks = [chunk for chunk in sides[0].chunks if chunk.shard == shard]
+    accounts = [account for account, _ in sides[0].follower.world.users]
+    events = events_of(draw, chunks, accounts, n, executions.executed[shard])
+    frame = encode(ExecutionFrame(FORMAT, n, t_us, 1, bytes(32), bytes(32), tuple(events)))
+    executions.frames[n] = frame
+    # It may have gone from the bus before it was read.
+    read = frame if draw.random() < 0.95 else b""
+    for side in sides:
+        side.desk.take_executed(Executed(shard, n, 1, 2, 3, read, side.parts(shard)))
+    return [type(event).__name__ for event in events]
 
 
 async def _taken(desk: Desk, data: bytes) -> Any:
@@ -316,7 +424,7 @@ def test_a_message_costs_as_many_calls_whatever_the_number_of_its_batches_and_co
         world = World()
         side = Side(world, CoreSubmissions)
         side.desk.door.key_rates = KeyRates(0, 1)
-        desk = CoreSubmissions(side.desk.door, _NoExecutions(), side._send, None, None, 1, 10**6)
+        desk = CoreSubmissions(side.desk.door, Executions(), side._send, None, None, 1, 10**6)
         account, key = world.users[0]
         until_ms = time.time_ns() // 1_000_000 + 30_000
         request = order_service_pb2.SubmitRequest()

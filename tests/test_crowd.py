@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from exchange.ingress import crowd
-from exchange.ingress.crowd import STREAM_UNSENT_BYTES_MAX, Room, Turn, Unsent
+from exchange.ingress.crowd import STREAM_UNSENT_BYTES_MAX, Grant, Room, Turn, Unsent
 
 WAIT_S = 20
 
@@ -17,8 +17,19 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(bounded())
 
 
-def waits(room: Room, commands: int, under_way: int, size: int = 1) -> "asyncio.Task[None]":
-    return asyncio.create_task(room.wait(commands, size, under_way))
+class Door:
+    """Room with messages that say when they have theirs."""
+
+    def __init__(self, patience_s: float = WAIT_S) -> None:
+        self.under_way = 0
+        self.room = Room(10, patience_s, lambda: self.under_way)
+
+    def take(self, commands: int, size: int = 1) -> "asyncio.Task[Grant]":
+        return asyncio.create_task(self.room.take(commands, size))
+
+    def frees(self, under_way: int) -> None:
+        self.under_way = under_way
+        self.room.wake()
 
 
 async def rounds(count: int = 5) -> None:
@@ -31,52 +42,105 @@ async def rounds(count: int = 5) -> None:
 
 def test_nobody_waits_where_there_is_room() -> None:
     async def test() -> None:
-        room = Room(10, WAIT_S)
-        await room.wait(10, 1, 0)
+        door = Door()
+        with await door.room.take(10, 1):
+            pass
         # What is more than all the room there is has room when nothing else has some.
-        await room.wait(11, 1, 0)
+        with await door.room.take(11, 1):
+            pass
+
+    run(test)
+
+
+def test_room_that_was_given_is_nobody_elses_until_it_is_used() -> None:
+    async def test() -> None:
+        door = Door()
+        first = await door.room.take(6, 1)
+        second = door.take(6)
+        await rounds()
+        assert not second.done()
+        with first:
+            door.under_way = 6
+        await rounds()
+        assert not second.done()
+        door.frees(4)
+        with await second:
+            pass
 
     run(test)
 
 
 def test_room_goes_to_those_who_came_first_and_no_more_than_there_is() -> None:
     async def test() -> None:
-        room = Room(10, WAIT_S)
-        first, second, third = (waits(room, commands, 10) for commands in (4, 4, 1))
+        door = Door()
+        door.under_way = 10
+        first, second, third = (door.take(commands) for commands in (4, 4, 1))
         await rounds()
-        room.wake(7)
+        door.frees(7)
         await rounds()
         assert not first.done()
-        room.wake(5)
+        door.frees(5)
         await rounds()
         assert (first.done(), second.done(), third.done()) == (True, False, False)
         # Whoever comes later has to wait behind the others, room or not.
-        fourth = waits(room, 1, 0)
+        fourth = door.take(1)
         await rounds()
         assert not fourth.done()
-        room.wake(0)
-        await asyncio.gather(first, second, third, fourth)
+        door.frees(0)
+        await asyncio.gather(second, third)
+        with await first:
+            pass
+        await fourth
 
     run(test)
 
 
-def test_patience_ends() -> None:
+def test_patience_ends_and_leaves_nothing_in_the_way() -> None:
     async def test() -> None:
-        await Room(10, 0.01).wait(1, 1, 10)
-        await Room(10, 0).wait(1, 1, 10)
+        door = Door(patience_s=0.01)
+        door.under_way = 9
+        with await door.room.take(5, 1):
+            pass
+        with await door.room.take(1, 1):
+            # It had not to wait: nobody stands before it any more.
+            waiting = door.take(5)
+            await waiting
+        assert not door.room._waiting
+        assert not door.room._granted
 
     run(test)
 
 
-def test_who_leaves_is_passed_over() -> None:
+def test_who_stood_behind_a_large_message_goes_on_when_that_has_given_up() -> None:
     async def test() -> None:
-        room = Room(10, WAIT_S)
-        first, second = waits(room, 10, 10), waits(room, 10, 10)
+        door = Door(patience_s=0.2)
+        door.under_way = 9
+        large = door.take(5)
+        await asyncio.sleep(0.1)
+        small = door.take(1)
+        await large
+        with await small:
+            assert door.room._granted == 1
+
+    run(test)
+
+
+def test_who_leaves_is_passed_over_and_gives_back_what_it_was_given() -> None:
+    async def test() -> None:
+        door = Door()
+        door.under_way = 10
+        first, second = door.take(10), door.take(10)
         await rounds()
         first.cancel()
         await rounds()
-        room.wake(0)
-        await second
+        door.frees(0)
+        # It leaves at the moment in which it is let go on.
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert not door.room._granted
+        with await door.room.take(10, 1):
+            pass
 
     run(test)
 
@@ -85,16 +149,18 @@ def test_what_waits_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(crowd, "WAITING_BYTES_MAX", 100)
 
     async def test() -> None:
-        room = Room(10, WAIT_S)
-        first = waits(room, 1, 10, 60)
+        door = Door()
+        door.under_way = 10
+        first = door.take(1, 60)
         await rounds()
-        await room.wait(1, 41, 10)
-        second = waits(room, 1, 10, 40)
+        await door.room.take(1, 41)
+        second = door.take(1, 40)
         await rounds()
         assert not second.done()
-        room.wake(0)
+        door.frees(0)
         await asyncio.gather(first, second)
-        third = waits(room, 1, 10, 100)
+        door.under_way = 10
+        third = door.take(1, 100)
         await rounds()
         assert not third.done()
         third.cancel()

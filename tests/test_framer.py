@@ -283,8 +283,36 @@ def test_a_frame_that_a_full_shard_refuses_is_held_for_a_moment() -> None:
         bench.framer.offer(1, chunk(1, 11))
         bench.framer.offer(1, chunk(2, 12))
         assert [message.n for message in await bench.sequenced(1)] == [1]
+        # It is made anew each time, with the time that it is then.
+        frames = bench.frames()[:3]
+        assert [frame.counter for frame in frames] == [1, 1, 1]
+        assert len({frame.ingress_time_us for frame in frames}) == 3
+        assert not bench.heard.of(Refused)
+
+    on_a_bench(test)
+
+
+def test_a_server_without_memory_says_nothing_of_a_frame_whose_answer_was_lost() -> None:
+    async def test(bench: Bench) -> None:
+        bench.bus.script = ["lost", BusRefusal(BusReason.OUT_OF_MEMORY, "no memory", 50)]
+        bench.framer.offer(1, chunk(1, 11))
+        assert [message.n for message in await bench.sequenced(1)] == [1]
         assert len({sealed.digest for sealed in bench.bus.sealed}) == 1
         assert not bench.heard.of(Refused)
+
+    on_a_bench(test)
+
+
+def test_a_bus_that_goes_away_while_a_frame_is_held_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr(framer_module, "UNAVAILABLE_AFTER_S", 0.05)
+        bench.bus.script = [BusRefusal(BusReason.OVERLOADED, "full", 1), *[BusUnavailable("gone")] * 1_000]
+        bench.framer.offer(1, chunk(1, 11))
+        await until(lambda: len(bench.bus.sealed) > 1, "the frame is sent again")
+        bench.framer.offer(1, chunk(2, 12))
+        await until(lambda: bench.heard.of(Refused), "what waits is refused")
+        ((_, refused),) = bench.heard.of(Refused)
+        assert (refused.chunks, refused.reason) == ([2], reasons.DOOR_REASON_UNAVAILABLE)
 
     on_a_bench(test)
 

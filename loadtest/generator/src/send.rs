@@ -326,11 +326,12 @@ fn streamed(answer: &[u8]) -> Result<(u64, &[u8]), Malformed> {
 async fn unary(lane: Rc<Sending>, connection: Connection, wait: Duration) {
     let most = if lane.clock.holds { UNARY_IN_FLIGHT_HELD_MAX } else { UNARY_IN_FLIGHT_MAX };
     let mut calls = JoinSet::new();
-    while let Some(sent) = lane.next().await {
+    loop {
         while calls.try_join_next().is_some() {}
         if calls.len() >= most {
             calls.join_next().await;
         }
+        let Some(sent) = lane.next().await else { break };
         let (lane, connection) = (lane.clone(), connection.clone());
         calls.spawn_local(async move {
             match tokio::time::timeout(wait, call(&connection, sent.message.bytes.clone())).await {

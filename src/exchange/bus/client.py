@@ -429,7 +429,7 @@ def _meaning_of(error: Exception) -> Exception:
     text = str(error)
     if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM "):
         detail = "the bus has no memory left for more orders; it has again when settlement has trimmed"
-        return BusRefusal(BusReason.OVERLOADED, detail, 200)
+        return BusRefusal(BusReason.OUT_OF_MEMORY, detail, 200)
     if isinstance(error, ssl.SSLError):
         return BusUnavailable(f"BUS_UNAVAILABLE: TLS with the bus failed: {text}")
     return BusUnavailable(f"BUS_UNAVAILABLE: {text or type(error).__name__}")

@@ -33,7 +33,9 @@ class BusReason(StrEnum):
     CLOCK_SKEW = "CLOCK_SKEW"
     """The frame's time and the bus' are more than half a second apart."""
     OVERLOADED = "OVERLOADED"
-    """As much waits to be executed or to be trimmed as may; or the server is out of memory."""
+    """As much waits to be executed or to be trimmed as may."""
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    """The server has no memory left; it says so before a script begins."""
     FENCED = "FENCED"
     """Another matcher has taken the shard over, under a higher epoch."""
     POSITION = "POSITION"
@@ -42,7 +44,9 @@ class BusReason(StrEnum):
     """Head and streams disagree: somebody else has written or deleted. Nobody may go on."""
 
 
-UNDECIDED: Final = frozenset({BusReason.NOT_INITIALISED, BusReason.WRONG_SHARD, BusReason.NOT_APPROVED})
+UNDECIDED: Final = frozenset(
+    {BusReason.NOT_INITIALISED, BusReason.WRONG_SHARD, BusReason.NOT_APPROVED, BusReason.OUT_OF_MEMORY}
+)
 """Refusals of `ingest` that say nothing of an earlier attempt of the frame: it may be in the log from before."""
 
 

@@ -62,7 +62,7 @@ STOPPING_S: Final = 5.0
 LOOK_S: Final = 1.0
 """How often an idle loop looks whether it still has the shard."""
 _PASSING: Final = frozenset(
-    {BusReason.NOT_INITIALISED, BusReason.NOT_APPROVED, BusReason.STOPPED, BusReason.OVERLOADED}
+    {BusReason.NOT_INITIALISED, BusReason.NOT_APPROVED, BusReason.STOPPED, BusReason.OUT_OF_MEMORY}
 )
 """Refusals that end by themselves, or when somebody has mended what they say."""
 

@@ -107,7 +107,8 @@ class CoreSubmissions(Desk):
     async def submit(self, request: bytes, address: str) -> bytes:
         """Return the SubmitResponse to a SubmitRequest."""
         message = SubmitMessage.read(request) or _canonical(parsed(order_service_pb2.SubmitRequest, request))
-        failure = self.check(message.environment, message.wait, message.wait_ms_max, message.batches, len(request))
+        self.check_size(message.batches, len(request))
+        failure = self.check(message.environment, message.wait, message.wait_ms_max, message.batches)
         if failure is not None:
             raise failure
         return await self.answer(await self.let_in(message, address), fails=True)
@@ -119,7 +120,8 @@ class CoreSubmissions(Desk):
             streamed = parsed(order_service_pb2.SubmitStreamRequest, request)
             read = streamed.tag, _canonical(streamed.submit)
         tag, message = read
-        failure = self.check(message.environment, message.wait, message.wait_ms_max, message.batches, len(request))
+        self.check_size(message.batches, len(request))
+        failure = self.check(message.environment, message.wait, message.wait_ms_max, message.batches)
         refusal = Refusal(reason_of(failure), str(failure)) if failure is not None else None
         return tag, await self.let_in(message, address, refusal)
 
@@ -136,12 +138,15 @@ class CoreSubmissions(Desk):
         self._last_number += 1
         message.number = self._last_number
         self._waiting[self._last_number] = submission
+        self._open += 1
         try:
             await self._let_in(submission, address, failure)
         except BaseException:
             # Its sender has left half way: what was handed on is executed, and nobody waits for it.
             self._abandon(submission)
             raise
+        finally:
+            self._open -= 1
         return submission
 
     async def _let_in(self, submission: CoreSubmission, address: str, failure: Refusal | None) -> None:
@@ -157,9 +162,8 @@ class CoreSubmissions(Desk):
         if refusal is not None:
             await self._refuse_all(submission, refusal)
             return
-        if not only_cancels:
-            await self._room.wait(commands, message.size, self._core.commands)
-        await self._admit_all(submission, address)
+        with nullcontext() if only_cancels else await self._room.take(commands, message.size):
+            await self._admit_all(submission, address)
         submission.verified_us = time.time_ns() // 1000
         if message.is_open:
             wait_s = (message.wait_ms_max or WAIT_MS) / 1000
@@ -206,21 +210,19 @@ class CoreSubmissions(Desk):
         while place < message.batches:
             if place == end:
                 end += SLICE
+            # Whoever leaves, and be it at once, leaves when a slice is done with and paid for.
             async with self._turn if message.batches > SMALL_BATCHES else nullcontext():
-                start = place
+                start, again = place, None
                 place, refused = self._admit(message, start, min(end, message.batches), stops)
                 self.counts.batches_let_in += place - start - sum(len(row[-1]) for row in refused)
                 self._hand_over()
-            if not refused:
-                continue
-            again = None
-            for row in refused:
-                refusal, indexes = self._refusal(submission, row), row[-1]
-                if stops and refusal.may_change and indexes[-1] == place - 1:
-                    again = indexes.pop()
-                if refusal.blames_sender:
-                    self.door.blame(address, len(indexes), time.monotonic())
-                self._refuse(submission, indexes, refusal)
+                for row in refused:
+                    refusal, indexes = self._refusal(submission, row), row[-1]
+                    if stops and refusal.may_change and indexes[-1] == place - 1:
+                        again = indexes.pop()
+                    if refusal.blames_sender:
+                        self.door.blame(address, len(indexes), time.monotonic())
+                    self._refuse(submission, indexes, refusal)
             if again is not None:
                 stops = False
                 unknown = await catch_up(self.door.control)

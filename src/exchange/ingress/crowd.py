@@ -3,7 +3,7 @@ and whoever does not read what it is told is not listened to.
 """
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -13,7 +13,8 @@ PATIENCE_S: Final = 0.1
 """How long a message waits for room before it is refused."""
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of messages that wait for room; what comes beyond that is refused without a wait."""
-
+CROWD_ROUNDS: Final = 8
+"""Rounds of the event loop between two slices of a crowd. gRPC takes up one new call in about three."""
 STREAM_UNSENT_BYTES_MAX: Final = 1024 * 1024
 """Of answers that a stream has not taken: with more it is not read on."""
 UNSENT_BYTES_MAX: Final = 128 * 1024 * 1024
@@ -21,80 +22,132 @@ UNSENT_BYTES_MAX: Final = 128 * 1024 * 1024
 
 
 class Turn:
-    """One slice of a large message is worked on in each round of the event loop, in the order in which they came.
+    """One slice of a large message is worked on in a round of the event loop, in the order in which they came.
 
     Without this a round is as long as there are senders, and everybody's answer takes several rounds.
     """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._crowd = 0
 
     async def __aenter__(self) -> None:
-        await self._lock.acquire()
+        self._crowd += 1
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            self._crowd -= 1
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._crowd -= 1
         try:
-            # Whoever comes in this round has to wait for the next one.
-            await asyncio.sleep(0)
+            # Whoever comes in this round has to wait for a later one.
+            for _ in range(CROWD_ROUNDS if self._crowd else 1):
+                await asyncio.sleep(0)
         finally:
             self._lock.release()
 
 
 class Room:
-    """Waits for room for commands, first come, first served.
+    """Room for commands, first come, first served.
 
     A crowd larger than the room is told to come again, but only when its patience is over: refusing costs nearly as
     much as letting in, and room comes all the time.
     """
 
-    def __init__(self, commands_max: int, patience_s: float) -> None:
+    def __init__(self, commands_max: int, patience_s: float, under_way: Callable[[], int]) -> None:
         """Make it.
 
         Args:
             commands_max: most commands under way.
             patience_s: longest wait; 0: nobody waits.
+            under_way: says how many commands are.
         """
         self._commands_max = commands_max
         self._patience_s = patience_s
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._under_way = under_way
+        self._granted = 0
+        self._waiting: dict[asyncio.Future[None], int] = {}
         self._bytes = 0
 
-    async def wait(self, commands: int, size: int, under_way: int) -> None:
-        """Return when there is room for a message, or when it has waited long enough.
+    async def take(self, commands: int, size: int) -> "Grant":
+        """Return a message's part of the room, when there is enough or it has waited for long enough.
+
+        Whoever has it closes it when the message's commands are under way, or refused.
 
         Args:
-            commands: that it has.
-            size: of the message in bytes.
-            under_way: commands that are.
+            commands: that the message has.
+            size: of it in bytes.
         """
         commands = min(commands, self._commands_max)
-        has_room = under_way + commands <= self._commands_max
-        if (has_room and not self._waiting) or not self._patience_s or self._bytes + size > WAITING_BYTES_MAX:
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, commands))
-        self._bytes += size
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await turn
-        except TimeoutError:
-            pass
-        finally:
-            self._bytes -= size
+        must_wait = bool(self._waiting) or commands > self._free()
+        if must_wait and self._patience_s and self._bytes + size <= WAITING_BYTES_MAX:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[turn] = commands
+            self._bytes += size
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await turn
+            except TimeoutError:
+                pass
+            except BaseException:
+                if _has_result(turn):
+                    self._granted -= commands
+                raise
+            finally:
+                self._bytes -= size
+                self._waiting.pop(turn, None)
+                # Who stood behind a message that is larger than what there is may find enough.
+                self.wake()
+            return Grant(self, commands if _has_result(turn) else 0)
+        if must_wait:
+            return Grant(self, 0)
+        self._granted += commands
+        return Grant(self, commands)
 
-    def wake(self, under_way: int) -> None:
+    def wake(self) -> None:
         """Let those go on that there is room for now."""
-        free = self._commands_max - under_way
         while self._waiting:
-            turn, commands = self._waiting[0]
+            turn, commands = next(iter(self._waiting.items()))
+            if commands > self._free():
+                return
+            del self._waiting[turn]
             if not turn.done():
-                if commands > free:
-                    return
-                free -= commands
+                self._granted += commands
                 turn.set_result(None)
-            self._waiting.popleft()
+
+    def give_back(self, commands: int) -> None:
+        """Take that what was granted is under way by now, or not needed."""
+        self._granted -= commands
+        self.wake()
+
+    def _free(self) -> int:
+        return self._commands_max - self._under_way() - self._granted
+
+
+def _has_result(turn: "asyncio.Future[None]") -> bool:
+    return turn.done() and not turn.cancelled()
+
+
+class Grant:
+    """Room that is kept for a message until its commands are counted as under way."""
+
+    __slots__ = ("_commands", "_room")
+
+    def __init__(self, room: Room, commands: int) -> None:
+        self._room = room
+        self._commands = commands
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        commands, self._commands = self._commands, 0
+        if commands:
+            self._room.give_back(commands)
 
 
 class Unsent:

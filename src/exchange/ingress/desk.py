@@ -175,7 +175,7 @@ class Desk(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = 0
         self._turn = Turn()
-        self._room = Room(commands_max, patience_s)
+        self._room = Room(commands_max, patience_s, lambda: self.commands_under_way)
 
     @property
     def is_idle(self) -> bool:
@@ -227,7 +227,7 @@ class Desk(ABC):
                 self.take_executed(message)
             case Refused():
                 self.take_refused(message)
-        self._room.wake(self.commands_under_way)
+        self._room.wake()
 
     @abstractmethod
     def take_sequenced(self, message: Sequenced) -> None:
@@ -247,11 +247,17 @@ class Desk(ABC):
 
     # --- for both ---------------------------------------------------------------------------------------------------
 
-    def check(self, environment: str, wait: int, wait_ms_max: int, batches: int, size: int) -> errors.Refusal | None:
-        """Return what is wrong with a message as a whole, of which these are the fields."""
+    def check_size(self, batches: int, size: int) -> None:
+        """Raise errors.Refusal unless a message has a size that is worth an outcome for every batch."""
         if size > REQUEST_BYTES_MAX:
             detail = f"the message has {size} bytes, allowed are {REQUEST_BYTES_MAX}; split it"
-            return errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
+            raise errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
+        if batches > BATCHES_MAX:
+            detail = f"the message has more than {BATCHES_MAX} batches; split it"
+            raise errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
+
+    def check(self, environment: str, wait: int, wait_ms_max: int, batches: int) -> errors.Refusal | None:
+        """Return what is wrong with a message as a whole, of which these are the fields."""
         if (wrong := self.door.wrong_environment(environment)) is not None:
             return as_error(wrong)
         fields: dict[str, str] = {}
@@ -261,12 +267,7 @@ class Desk(ABC):
             fields["wait_ms_max"] = f"{wait_ms_max} is not in 0 .. {WAIT_MS_MAX}"
         if not batches:
             fields["batches"] = f"has 0 elements, allowed are 1 .. {BATCHES_MAX}"
-        if fields:
-            return errors.invalid(fields)
-        if batches > BATCHES_MAX:
-            detail = f"the message has {batches} batches, allowed are {BATCHES_MAX}; split it"
-            return errors.refused(reasons.DOOR_REASON_MESSAGE_SIZE, detail)
-        return None
+        return errors.invalid(fields) if fields else None
 
     async def elsewhere(self, short: Iterable[tuple[int, int, int]]) -> Sequence[order_service_pb2.FundsElsewhere]:
         """Return where else accounts that lack assets in shards have some, as far as it is known soon."""

@@ -39,7 +39,7 @@ RETRY_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses between attempts of one frame; the last one is repeated."""
 UNAVAILABLE_AFTER_S: Final = 1.0
 """A frame without an answer for so long means that the bus is not reachable: nothing more is queued behind it."""
-FULL_S_MAX: Final = 0.5
+FULL_S_MAX: Final = 2.0
 """A shard that has had no room for so long is behind: what waits for it is refused. Until then it is held, and the door
 takes no more when enough is: nothing that was verified is thrown away for a moment's crowd."""
 FULL_PAUSE_S: Final = 0.02
@@ -52,8 +52,10 @@ COMPLAIN_EVERY_S: Final = 10.0
 
 _DOOR_REASON: Final = {
     BusReason.OVERLOADED: reasons.DOOR_REASON_OVERLOADED,
+    BusReason.OUT_OF_MEMORY: reasons.DOOR_REASON_OVERLOADED,
     BusReason.CLOCK_SKEW: reasons.DOOR_REASON_CLOCK_SKEW,
 }
+_FULL: Final = frozenset({BusReason.OVERLOADED, BusReason.OUT_OF_MEMORY})
 _LOST_COUNT: Final = frozenset({BusReason.COUNTER_GAP, BusReason.COUNTER_CONFLICT})
 
 
@@ -158,6 +160,7 @@ class ShardFramer:
         self._not_before_s = 0.0
         self._waiting_since_s: float | None = None
         self._full_since_s: float | None = None
+        self._full_at_s = 0.0
         self._sending: list[_Owned] = []
         self._trouble = "the bus cannot be reached"
         self._complained: BusReason | None = None
@@ -242,6 +245,8 @@ class ShardFramer:
         sealed, framed_us = self._frame(owned)
         attempts = 0
         was_heard_maybe = False
+        if time.monotonic() - self._full_at_s > FULL_S_MAX:
+            self._full_since_s = None
         answer: Ingested | None = None
         self._waiting_since_s = time.monotonic()
         while answer is None:
@@ -261,14 +266,18 @@ class ShardFramer:
                     # It is not in the log, so the counter is free and the frame can be made anew.
                     sealed, framed_us = self._frame(owned)
                     continue
-                if refusal.reason is BusReason.OVERLOADED and self._is_full_for_a_moment():
-                    self._waiting_since_s = None
-                    await asyncio.sleep(FULL_PAUSE_S)
+                is_undecided = was_heard_maybe and refusal.reason in UNDECIDED
+                if refusal.reason in _FULL and not is_undecided and self._is_full_for_a_moment():
+                    await asyncio.sleep(max(FULL_PAUSE_S, refusal.retry_after_ms / 1000))
+                    # The bus has answered, and the frame is not in the log: it gets the time that it is now.
+                    self._waiting_since_s = time.monotonic()
+                    sealed, framed_us = self._frame(owned)
+                    was_heard_maybe = False
                     continue
-                if not (was_heard_maybe and refusal.reason in UNDECIDED):
+                if not is_undecided:
                     self._waiting_since_s = None
                     self._refuse(owned, self._as_door_says(refusal))
-                    if refusal.reason is BusReason.OVERLOADED:
+                    if refusal.reason in _FULL:
                         self._refuse_queue(self._as_door_says(refusal))
                     return
                 self._trouble = str(refusal)
@@ -416,7 +425,7 @@ class ShardFramer:
         )
 
     def _is_full_for_a_moment(self) -> bool:
-        now_s = time.monotonic()
+        self._full_at_s = now_s = time.monotonic()
         if self._full_since_s is None:
             self._full_since_s = now_s
         return now_s - self._full_since_s < FULL_S_MAX

@@ -7,6 +7,7 @@ What comes back is told to every message that waits for it. One that stops waiti
 import asyncio
 import logging
 import time
+from contextlib import nullcontext
 from typing import Any, Final
 
 from clob.v1 import event_pb2, order_service_pb2, outcome_pb2
@@ -221,7 +222,8 @@ class Submissions(Desk):
             errors.Refusal: the call fails as OrderService.Submit says.
         """
         message = parsed(order_service_pb2.SubmitRequest, request)
-        if (failure := self._check(message, len(request))) is not None:
+        self.check_size(len(message.batches), len(request))
+        if (failure := self._check(message)) is not None:
             raise failure
         submission = await self.let_in(message, address)
         return await self.answer(submission, fails=True)
@@ -229,12 +231,13 @@ class Submissions(Desk):
     async def take(self, request: bytes, address: str) -> tuple[int, Submission]:
         """Let in a SubmitStreamRequest; what Submit would fail with is an outcome of every batch."""
         message = parsed(order_service_pb2.SubmitStreamRequest, request)
-        failure = self._check(message.submit, len(request))
+        self.check_size(len(message.submit.batches), len(request))
+        failure = self._check(message.submit)
         as_refusal = Refusal(reason_of(failure), str(failure)) if failure is not None else None
         return message.tag, await self.let_in(message.submit, address, as_refusal)
 
-    def _check(self, message: order_service_pb2.SubmitRequest, size: int) -> errors.Refusal | None:
-        return self.check(message.environment, message.wait, message.wait_ms_max, len(message.batches), size)
+    def _check(self, message: order_service_pb2.SubmitRequest) -> errors.Refusal | None:
+        return self.check(message.environment, message.wait, message.wait_ms_max, len(message.batches))
 
     async def answer(self, submission: Submission, fails: bool) -> bytes:
         """Return the SubmitResponse when all is known that is waited for.
@@ -284,9 +287,14 @@ class Submissions(Desk):
             await self._refuse_all(message, submission, refusal)
             return submission
         read = [one for one in batches if type(one) is ReadBatch]
-        if not all(one.only_cancels for one in read):
-            await self._room.wait(sum(one.commands for one in read), message.ByteSize(), self._commands)
-        await self._judge_all(batches, submission, address)
+        only_cancels = all(one.only_cancels for one in read)
+        commands = sum(one.commands for one in read)
+        self._open += 1
+        try:
+            with nullcontext() if only_cancels else await self._room.take(commands, message.ByteSize()):
+                await self._judge_all(batches, submission, address)
+        finally:
+            self._open -= 1
         submission.verified_us = time.time_ns() // 1000
         for entry in submission.stages.values():
             entry.verified_us = submission.verified_us

@@ -62,6 +62,7 @@ _GET_BOOK: Final[dict[str, Rule]] = {
 
 _REASON_OF_BUS: Final = {
     BusReason.OVERLOADED: DoorReason.DOOR_REASON_OVERLOADED,
+    BusReason.OUT_OF_MEMORY: DoorReason.DOOR_REASON_OVERLOADED,
     BusReason.CLOCK_SKEW: DoorReason.DOOR_REASON_CLOCK_SKEW,
 }
 

@@ -26,6 +26,8 @@ from exchange.serving import callers
 from exchange.serving.errors import Refusal, abort_with, reason_of, refused, status_of
 from exchange.serving.metrics import Metrics
 
+MESSAGE_S_MAX: Final = 10.0
+"""Longest wait for the message of a call that has one: a call that is half sent takes a place of somebody else's."""
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 """Largest request message, above what any contract allows. gRPC itself refuses what is twice as large."""
 
@@ -135,10 +137,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             self._metrics.calls_open.inc()
             try:
                 self._admit(method, context, call)
-                if handler.request_streaming:
-                    request = _parsed(request)
-                elif type(request) is _Unparsed:
-                    raise request.refusal
+                request = _parsed(request) if handler.request_streaming else await _only(request, name)
                 if not is_generator:
                     answer = await behaviour(request, context)
                 else:
@@ -172,12 +171,13 @@ class CallGuard(grpc.aio.ServerInterceptor):
                 if not is_stream:
                     seconds.observe(time.perf_counter() - started)
 
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[handler.request_streaming, handler.response_streaming]
+        # A call with one message is taken up when it begins, not when its message has come, so that it is counted and
+        # cannot be left half sent. On the wire there is no difference.
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
         return make(guarded, request_deserializer=deserializer, response_serializer=handler.response_serializer)
 
     def _admit(self, method: str, context: Any, call: _Call) -> None:
@@ -256,6 +256,28 @@ def _tolerant(method: str, deserialize: Callable[[bytes], Any] | None) -> Callab
             )
 
     return parse
+
+
+async def _only(requests: AsyncIterator[Any], name: str) -> Any:
+    """Return the message of a call that has one.
+
+    Raises:
+        Refusal: none comes, or it does not parse.
+    """
+    try:
+        async with asyncio.timeout(MESSAGE_S_MAX):
+            request = await anext(requests, None)
+    except TimeoutError:
+        request = None
+    if request is None:
+        raise refused(
+            DoorReason.DOOR_REASON_INVALID_FIELD,
+            f"{name} has one message, and none came; send it whole within {MESSAGE_S_MAX:g} s",
+            fields={"": "no message"},
+        )
+    if type(request) is _Unparsed:
+        raise request.refusal
+    return request
 
 
 async def _parsed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -21,20 +21,15 @@ HEALTH: Final = "grpc.health.v1.Health"
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Largest message that our own clients take. Clients of others take 4 MiB unless they are told to take more."""
 
-SERVER_OPTIONS: Final[Mapping[str, int]] = {
+SERVER_OPTIONS: Final[dict[str, int]] = {
     "grpc.max_receive_message_length": 2 * MESSAGE_BYTES_MAX,
     "grpc.max_send_message_length": RESPONSE_BYTES_MAX,
     "grpc.max_metadata_size": 8 * 1024,
     "grpc.absolute_max_metadata_size": 16 * 1024,
-    # Calls of a connection; what is more waits with its sender. RFC 9113 recommends no less.
-    "grpc.max_concurrent_streams": 100,
+    "grpc.max_concurrent_streams": 16_384,
     # gRPC would end calls at random, without a word why, where more than a thousand are not taken up yet.
-    "grpc.server.max_pending_requests": 1 << 20,
-    "grpc.server.max_pending_requests_hard_limit": 1 << 20,
-    # What a client may send ahead on a stream: what is not read yet waits with its sender, not here. Windows that grow
-    # with the measured bandwidth let a crowd leave hundreds of megabytes in this process.
-    "grpc.http2.bdp_probe": 0,
-    "grpc.http2.lookahead_bytes": 64 * 1024,
+    "grpc.server.max_pending_requests": 16_384,
+    "grpc.server.max_pending_requests_hard_limit": 16_384,
     # A client that is gone is found within 40 s; one that pings more often than every 10 s is sent away.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
@@ -44,6 +39,17 @@ SERVER_OPTIONS: Final[Mapping[str, int]] = {
     "grpc.max_connection_idle_ms": 600_000,
     "grpc.server_handshake_timeout_ms": 10_000,
 }
+
+STRANGERS_OPTIONS: Final[dict[str, int]] = {
+    # Calls of a connection; what is more waits with its sender.
+    "grpc.max_concurrent_streams": 256,
+    # What a client may send ahead on a stream: what is not read yet waits with its sender, not here. Windows that grow
+    # with the measured bandwidth let a crowd leave hundreds of megabytes in this process. Over 40 ms of round trip this
+    # is 6 MB/s for a stream.
+    "grpc.http2.bdp_probe": 0,
+    "grpc.http2.lookahead_bytes": 256 * 1024,
+}
+"""On ports for anybody, beside the others."""
 
 _STATUS: Final = health_pb2.HealthCheckResponse
 
@@ -91,6 +97,7 @@ class Port:
         calls_per_host_max: int = 512,
         reuse_port: bool = False,
         direct: bool = False,
+        for_strangers: bool = False,
         is_trusted: Callable[[Any], bool] | None = None,
     ) -> None:
         self.name = name
@@ -107,7 +114,10 @@ class Port:
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=[self.guard],
-            options=[*SERVER_OPTIONS.items(), ("grpc.so_reuseport", int(direct and reuse_port))],
+            options=[
+                *(SERVER_OPTIONS | STRANGERS_OPTIONS if for_strangers else SERVER_OPTIONS).items(),
+                ("grpc.so_reuseport", int(direct and reuse_port)),
+            ],
             # Behind the guard's own limit, which has a reason and a sentence.
             maximum_concurrent_rpcs=2 * calls_max,
         )

@@ -325,6 +325,7 @@ class Runtime(Generic[S]):
             calls_per_host_max=settings.calls_per_host_max,
             reuse_port=reuse_port,
             direct=direct,
+            for_strangers=not is_own,
             is_trusted=self.peers.is_internal if is_own else None,
         )
 

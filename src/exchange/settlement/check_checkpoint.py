@@ -1,8 +1,9 @@
-"""The check of a checkpoint: it is loaded once, in a process of its own.
+"""The check of checkpoints: each is loaded once, in another process than the one that wrote it.
 
-    python -m exchange.settlement.check_checkpoint ENGINE SHARD FILE
+    python -m exchange.settlement.check_checkpoint
 
-Prints position, chain hash and state hash of what was loaded as one JSON object; exit code 1: it does not load.
+Each line of stdin asks for a check: a JSON object with `number`, `engine`, `shard` and `file`. Each line of stdout
+answers one: `number`, and position, chain hash and state hash of what was loaded, or `error`. It ends with stdin.
 """
 
 import json
@@ -36,16 +37,17 @@ def check(engine: str, shard: int, data: bytes) -> dict[str, object]:
     return {"n": loaded.position, "chain_hash": loaded.chain_hash.hex(), "state_hash": written.hex()}
 
 
-def main() -> int:
-    """Check a file."""
+def main() -> None:
+    """Check what stdin asks for."""
     os.nice(5)
-    try:
-        print(json.dumps(check(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]).read_bytes())))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the checkpoint is not good
-        print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
-        return 1
-    return 0
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            found = check(asked["engine"], asked["shard"], Path(asked["file"]).read_bytes())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the checkpoint is not good
+            found = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps({"number": asked["number"], **found}), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

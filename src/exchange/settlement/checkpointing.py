@@ -1,7 +1,10 @@
 """Checkpoints of a shard: written from the engine that re-executes it, loaded once by another process, then stored."""
 
+import contextlib
 import json
 import logging
+import os
+import select
 import subprocess
 import sys
 import time
@@ -35,6 +38,99 @@ class CheckpointPolicy:
     seconds: int = 600
 
 
+class Checker:
+    """Another process that loads checkpoints, for all shards of this one.
+
+    It stays: at a million orders a second a checkpoint is due every half second, and starting a process takes as long.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._unread = b""
+        self._last_number = 0
+        self._asked: set[int] = set()
+        self._answers: dict[int, dict[str, object]] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if there is one."""
+        return self._process.pid if self._process is not None else None
+
+    def ask(self, engine: str, shard: int, file: Path) -> int:
+        """Ask for a check; return its number."""
+        self._collect()
+        if self._process is None:
+            command = [sys.executable, "-m", "exchange.settlement.check_checkpoint"]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert self._process.stdout is not None
+            os.set_blocking(self._process.stdout.fileno(), False)
+        self._last_number += 1
+        self._asked.add(self._last_number)
+        asked = {"number": self._last_number, "engine": engine, "shard": shard, "file": str(file)}
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            # It has died, which whoever asks for the answer is told.
+            self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+            self._process.stdin.flush()
+        return self._last_number
+
+    def answer(self, number: int) -> dict[str, object] | None:
+        """Return what a check has found, once; None: it is not known yet."""
+        self._collect()
+        return self._answers.pop(number, None)
+
+    def wait(self, number: int, seconds_max: float) -> None:
+        """Return when the answer to a check is there, or when the process has been killed for taking too long."""
+        end_s = time.monotonic() + seconds_max
+        while number in self._asked:
+            process = self._process
+            assert process is not None
+            left_s = end_s - time.monotonic()
+            assert process.stdout is not None
+            if left_s <= 0 or not select.select([process.stdout], [], [], left_s)[0]:
+                process.kill()
+                process.wait()
+            self._collect()
+
+    def forget(self, number: int) -> None:
+        """Nobody asks for an answer any more."""
+        self._asked.discard(number)
+        self._answers.pop(number, None)
+
+    def close(self) -> None:
+        """End the process; what it was asked for has no answer."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._collect()
+        self._answers.clear()
+
+    def _collect(self) -> None:
+        """Take in what the process has said, and what its end says of the rest."""
+        process = self._process
+        if process is None:
+            return
+        code = process.poll()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while chunk := process.stdout.read():
+            self._unread += chunk
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            found = json.loads(line)
+            if (number := found.pop("number")) in self._asked:
+                self._asked.remove(number)
+                self._answers[number] = found
+        if code is not None:
+            self._answers |= {number: {"error": f"the checking process ended with {code}"} for number in self._asked}
+            self._asked.clear()
+            self._unread = b""
+            self._process = None
+            process.stdout.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+
+
 class Checkpointing:
     """The checkpoints of one shard.
 
@@ -57,6 +153,7 @@ class Checkpointing:
         settled_n: int,
         settled_bytes: int = 0,
         scratch: Path,
+        checker: Checker,
     ) -> None:
         """Make it.
 
@@ -69,6 +166,7 @@ class Checkpointing:
             settled_n: settled position; what is between the two counts for the next one.
             settled_bytes: bytes of both streams between the two, as far as the bus has them.
             scratch: folder for the file that is checked.
+            checker: that loads it; may be shared with other shards of this thread.
         """
         self.checkpoint_n = checkpoint_n
         self.count = 0
@@ -80,7 +178,8 @@ class Checkpointing:
         self._entries = settled_n - checkpoint_n
         self._bytes = settled_bytes
         self._last_s = time.monotonic()
-        self._checking: subprocess.Popen[bytes] | None = None
+        self._checker = checker
+        self._checking: int | None = None
         self._data = b""
         self._wanted: dict[str, object] = {}
 
@@ -123,11 +222,7 @@ class Checkpointing:
         """Wait for the check that is under way and take in what it has found. Raises OSError."""
         if self._checking is None:
             return
-        try:
-            self._checking.wait(CHECK_S_MAX)
-        except subprocess.TimeoutExpired:
-            self._checking.kill()
-            self._checking.wait()
+        self._checker.wait(self._checking, CHECK_S_MAX)
         self._poll()
 
     def close(self) -> None:
@@ -137,8 +232,7 @@ class Checkpointing:
     def _give_up(self) -> None:
         if self._checking is None:
             return
-        self._checking.kill()
-        self._checking.communicate()
+        self._checker.forget(self._checking)
         self._checking = None
         self._data = b""
         self._scratch.unlink(missing_ok=True)
@@ -151,9 +245,7 @@ class Checkpointing:
         self._data = settlement.engine.checkpoint()
         self._wanted = {"n": settlement.ledger.n, "chain_hash": settlement.ledger.chain_hash.hex()}
         self._scratch.write_bytes(self._data)
-        module = "exchange.settlement.check_checkpoint"
-        command = [sys.executable, "-m", module, self._engine, str(self._shard), str(self._scratch)]
-        self._checking = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self._checking = self._checker.ask(self._engine, self._shard, self._scratch)
         _log.info(
             "checkpoint of shard %d at %d: %d bytes in %.2f s, being checked",
             self._shard,
@@ -164,27 +256,20 @@ class Checkpointing:
 
     def _poll(self) -> None:
         """Store the checkpoint when its check has ended well."""
-        checking = self._checking
-        assert checking is not None
-        if checking.poll() is None:
+        assert self._checking is not None
+        found = self._checker.answer(self._checking)
+        if found is None:
             return
-        assert checking.stdout is not None
-        with checking.stdout:
-            said = checking.stdout.read()
         self._checking = None
         self._scratch.unlink(missing_ok=True)
         data, self._data = self._data, b""
-        try:
-            found = json.loads(said or b"{}")
-        except ValueError:
-            found = {"error": said[:200].decode(errors="replace")}
-        if checking.returncode or {name: found.get(name) for name in self._wanted} != self._wanted:
+        if {name: found.get(name) for name in self._wanted} != self._wanted:
             # Due again, but not at once: whatever is wrong may be wrong for long.
             self._entries = max(1, self._entries)
             self._last_s = time.monotonic() - self._policy.seconds + RETRY_S
             raise OSError(
                 f"CHECKPOINT_CHECK: the checkpoint of shard {self._shard} at {self._wanted['n']} does not load as it "
-                f"was written: exit code {checking.returncode}, {found}"
+                f"was written: {found}"
             )
         n = int(str(self._wanted["n"]))
         self._store.write(self._shard, n, data)

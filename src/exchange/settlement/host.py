@@ -50,7 +50,11 @@ from exchange.settlement.settler import Settler
 LOOK_S: Final = 0.25
 SILENT_US_MAX: Final = 600_000_000
 """How long a process that ended without a word is shown as silent."""
-_DOOR_REASON: Final = {BusReason.OVERLOADED: "OVERLOADED", BusReason.CLOCK_SKEW: "CLOCK_SKEW"}
+_DOOR_REASON: Final = {
+    BusReason.OVERLOADED: "OVERLOADED",
+    BusReason.OUT_OF_MEMORY: "OVERLOADED",
+    BusReason.CLOCK_SKEW: "CLOCK_SKEW",
+}
 
 
 class PlaneHost:

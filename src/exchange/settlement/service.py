@@ -516,6 +516,7 @@ def _operation_again(logged: Archived, payload: bytes) -> outcome_pb2.OperationO
 def _refused_by_bus(refusal: BusRefusal) -> Refusal:
     reason = {
         BusReason.OVERLOADED: DoorReason.DOOR_REASON_OVERLOADED,
+        BusReason.OUT_OF_MEMORY: DoorReason.DOOR_REASON_OVERLOADED,
         BusReason.CLOCK_SKEW: DoorReason.DOOR_REASON_CLOCK_SKEW,
         BusReason.FRAME_SIZE: DoorReason.DOOR_REASON_MESSAGE_SIZE,
     }.get(refusal.reason, DoorReason.DOOR_REASON_UNAVAILABLE)

@@ -30,7 +30,7 @@ from exchange.engine.reference import ControlFactory
 from exchange.execution.checkpoints import CheckpointStore
 from exchange.execution.loop import EngineMaker
 from exchange.settlement.archive import Archive, Archived, ArchiveError, rows_of
-from exchange.settlement.checkpointing import Checkpointing, CheckpointPolicy
+from exchange.settlement.checkpointing import Checker, Checkpointing, CheckpointPolicy
 from exchange.settlement.database import Database, LinkRow
 from exchange.settlement.ledger import Ledger, LinkAnswer, SentLink
 from exchange.settlement.ledgers import ledger_with
@@ -179,6 +179,7 @@ class Settler(threading.Thread):
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._shards: dict[int, _Shard] = {}
         self._sampler = Sampler(settings.verify_one_in)
+        self._checker = Checker()
         self._read_was_full = False
         self._last_look_s = 0.0
         self._last_drop_s = 0.0
@@ -240,6 +241,7 @@ class Settler(threading.Thread):
             self._refuse_calls()
             for one in self._shards.values():
                 _close(one)
+            self._checker.close()
 
     def _settle_until_stopped(self) -> None:
         while not self._stopping.is_set():
@@ -518,6 +520,7 @@ class Settler(threading.Thread):
             settled_n=ledger.n,
             settled_bytes=_bytes_since(one.marks, checkpoint_n),
             scratch=self._database_path.parent,
+            checker=self._checker,
         )
         _log.info("shard %d is settled to %d, its checkpoint is at %d", number, ledger.n, checkpoint_n)
 

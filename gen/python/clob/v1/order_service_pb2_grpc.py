@@ -72,8 +72,8 @@ class OrderServiceServicer:
     def SubmitStream(self, request_iterator, context):
         """The same for many messages on one connection. Every message is answered once; answers may overtake one another.
         Whatever Submit would fail with is here an outcome of every batch of the message, and the stream goes on; an error
-        ends the stream and leaves what was not answered unknown. What is let in for one shard gets positions in the order
-        sent.
+        ends the stream and leaves what was not answered unknown. A message that is larger, or has more batches, than may be
+        is such an error, MESSAGE_SIZE. What is let in for one shard gets positions in the order sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -13,6 +13,8 @@ pub type Shared = Arc<Mutex<Message>>;
 
 type PublicKey = [u8; PUBLIC_KEY_BYTES];
 
+/// Most batches of a message that anybody takes.
+const BATCHES_MAX: usize = 4_096;
 const STATE_UNKNOWN: u8 = 4;
 const STATE_SEQUENCED: u8 = 2;
 /// `WaitLevel` that is content with a position.
@@ -121,7 +123,7 @@ pub fn read_stream_request(request: &[u8]) -> Option<(u64, Message)> {
         let submit = reader.content(0, u64::MAX)?;
         parsed = read_request(Reader::new(submit), request)?;
     }
-    reader.is_done().then(|| (tag, parsed.into_message(request)))
+    (reader.is_done() || parsed.parts.len() > BATCHES_MAX).then(|| (tag, parsed.into_message(request)))
 }
 
 #[derive(Default)]
@@ -177,6 +179,10 @@ fn read_request(mut reader: Reader<'_>, within: &[u8]) -> Option<Parsed> {
         parsed.with_stages = reader.number(1, 1)? == 1;
     }
     while reader.key() == (6 << 3 | 2) {
+        if parsed.parts.len() > BATCHES_MAX {
+            // As many as whoever asks needs to see that there are too many.
+            return Some(parsed);
+        }
         let at = reader.rest();
         reader.skip_key();
         let content = reader.content(0, u64::MAX)?;
