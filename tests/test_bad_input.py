@@ -736,7 +736,7 @@ FAILING = (
         "4,097 batches",
         lambda desk: REQUEST(batches=[batch_pb2.SignedBatch()] * 4_097),
         "MESSAGE_SIZE",
-        ("4097", "4096", "split"),
+        ("more than 4096 batches", "split"),
     ),
     Failing(
         "4,100 commands",
@@ -769,7 +769,20 @@ def test_a_submission_that_is_refused_as_a_whole_has_its_reason(desk: Desk, case
         assert failed.fields
 
 
-@pytest.mark.parametrize("case", [case for case in FAILING if case.name not in ("no batches", "more than 4 MiB")])
+TOO_LARGE = ("4,097 batches", "more than 2 MiB", "more than 4 MiB")
+"""Messages that are not worth an outcome for each of their batches: on a stream they end it."""
+
+
+@pytest.mark.parametrize("case", [case for case in FAILING if case.name in TOO_LARGE], ids=lambda case: case.name)
+def test_a_stream_ends_with_a_message_that_is_too_large(desk: Desk, case: Failing) -> None:
+    message = order_service_pb2.SubmitStreamRequest(tag=1, submit=case.request(desk))
+    failed = failure_of(lambda: list(desk.orders.SubmitStream(iter([message]), timeout=CALL_S_MAX)))
+    assert (failed.code, failed.reason) == (grpc.StatusCode.INVALID_ARGUMENT, case.reason)
+    for part in case.says:
+        assert part in failed.message.replace(",", "")
+
+
+@pytest.mark.parametrize("case", [case for case in FAILING if case.name not in ("no batches", *TOO_LARGE)])
 def test_a_stream_goes_on_after_a_message_that_is_refused_as_a_whole(desk: Desk, case: Failing) -> None:
     trader = desk.new_trader()
     good = REQUEST(batches=[desk.signed(place(), trader=trader)])

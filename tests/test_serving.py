@@ -45,6 +45,7 @@ from exchange.config.values import Endpoint, RedisAddress
 from exchange.domain.rejects import RejectReason
 from exchange.embedded.data_dir import DataDir, open_data_dir
 from exchange.serving import callers, errors
+from exchange.serving import guard as guard_module
 from exchange.serving.bounds import Bounds, Each, Known, Present, check_bounds
 from exchange.serving.callers import caller_of_request
 from exchange.serving.errors import Refusal, refused, status_of_error
@@ -770,6 +771,52 @@ def test_too_many_calls_are_refused_and_others_go_on() -> None:
                 while port.guard.open_calls:
                     await asyncio.sleep(0.01)
             assert (await verify(channel)).control_n == 7
+
+    run(scenario())
+
+
+def test_calls_that_are_half_sent_are_counted_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "MESSAGE_S_MAX", 0.5)
+    method = "/clob.v1.VerificationService/Verify"
+
+    async def scenario() -> None:
+        async with open_port(calls_max=3) as port, grpc.aio.insecure_channel(port.address) as channel:
+            # On the wire a call with one message and a stream begin alike.
+            calls: list[Any] = [channel.stream_unary(method)() for _ in range(3)]
+            for call in calls:
+                await call.wait_for_connection()
+            async with asyncio.timeout(CALL_S_MAX):
+                while port.guard.open_calls < 3:
+                    await asyncio.sleep(0.01)
+            status, details = await failure(verify(channel))
+            assert (status.code, details["ErrorInfo"].reason) == (8, "TOO_MANY_CALLS")
+            assert details["RetryInfo"]
+            for call in calls:
+                status, details = await failure(call)
+                assert (status.code, details["ErrorInfo"].reason) == (3, "INVALID_FIELD")
+                assert "none came" in status.message
+            await verify(channel)
+            empty: Any = channel.stream_unary(method)()
+            await empty.done_writing()
+            status, _ = await failure(empty)
+            assert status.code == 3
+
+    run(scenario())
+
+
+def test_a_port_of_our_own_has_room_for_the_subscriptions_of_all_traders_on_one_connection() -> None:
+    async def scenario() -> None:
+        async with (
+            open_port(calls_max=4_000, calls_per_host_max=4_000) as port,
+            grpc.aio.insecure_channel(port.address) as channel,
+        ):
+            waiting = [asyncio.ensure_future(verify(channel, "wait")) for _ in range(600)]
+            async with asyncio.timeout(CALL_S_MAX):
+                while port.guard.open_calls < 600:
+                    await asyncio.sleep(0.01)
+                await verify(channel)
+            for call in waiting:
+                call.cancel()
 
     run(scenario())
 

@@ -465,6 +465,21 @@ def test_what_is_refused_as_a_whole_is_not_decoded(
     at_a_desk(test)
 
 
+@pytest.mark.parametrize("batches", [4_097, 5_000])
+def test_a_message_of_more_batches_than_may_be_ends_its_stream_with_one_answer(batches: int) -> None:
+    async def test(desk: Desk) -> None:
+        # One answer for each of the empty batches would have fifty times as many bytes as the message.
+        message = order_service_pb2.SubmitRequest(batches=[order_service_pb2.SubmitRequest().batches.add()] * batches)
+        request = order_service_pb2.SubmitStreamRequest(tag=7, submit=message).SerializeToString()
+        for call in (desk.submissions.take, desk.submissions.submit):
+            with pytest.raises(errors.Refusal) as refused:
+                await call(request if call == desk.submissions.take else message.SerializeToString(), "192.0.2.1")
+            assert refused.value.reason == "MESSAGE_SIZE"
+        assert desk.submissions.is_idle
+
+    at_a_desk(test)
+
+
 def test_messages_of_a_stream_that_are_wrong_are_paid_for() -> None:
     async def test(desk: Desk) -> None:
         desk.submissions.door.address_rates = TokenBuckets(1, 3)
