@@ -4,9 +4,9 @@
 
 A closed loop finds the capacity of a whole exchange with default limits. Then the load generator offers multiples of it
 in an open loop over many connections, each from an address of its own, and at the end sends nothing more that the
-server's flow control has no room for. Meanwhile a prober places orders and cancels others, twenty times a second, by
-single calls. After that comes half the capacity together with each attack: a flood of forged signatures, and the kinds
-of loadtest/attacks.py. What must hold is in `wrong_in` and `slow_in`.
+server's flow control has no room for. Meanwhile a prober places orders, each by a call, and cancels others on a stream
+that has nothing else to carry, twenty times a second. After that comes half the capacity together with each attack: a
+flood of forged signatures, and the kinds of loadtest/attacks.py. What must hold is in `wrong_in` and `slow_in`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -64,6 +65,7 @@ CALM_S: Final = 3.0
 """How long the prober looks on before and after everything."""
 INGRESS_MIB_MAX: Final = 128
 MIB: Final = 1024 * 1024
+EXECUTED: Final = "EXECUTED"
 FORGED: Final = "forged-signatures"
 GUESS_PER_S: Final = 200_000
 """Orders a second that are made for the closed loop."""
@@ -102,7 +104,7 @@ class Prober:
         market = source.markets[-1]
         multiple = market.tick_table[-1].multiple_ticks if market.tick_table else 1
         lots = market.lot_table[-1].multiple_lots if market.lot_table else 1
-        # At the low end of the band nobody trades.
+        # Nobody else sends anything for this market.
         price_ticks = -(-market.band_low_ticks // multiple) * multiple
         none = SelfTradePrevention.NONE
         self._order = PlaceOrder(
@@ -113,14 +115,17 @@ class Prober:
         self._channel = grpc.aio.insecure_channel(address)
         self._stub = order_service_pb2_grpc.OrderServiceStub(self._channel)
         self._last_id = 1 << 62
-        self._next_cancelled = self._last_id + 1
+        self._resting: deque[int] = deque()
+        self._cancels = self._stub.SubmitStream()
+        self._answers: dict[int, asyncio.Future[str]] = {}
+        self._reading = asyncio.create_task(self._read())
         self.probes: list[Probe] = []
 
     async def rest(self, orders: int) -> None:
         """Place orders that rest."""
         for _ in range(orders):
-            outcome = await self._submit(self._place())
-            assert outcome == "EXECUTED", f"an order of the prober is not taken: {outcome}"
+            outcome = await self._place()
+            assert outcome == EXECUTED, f"an order of the prober is not taken: {outcome}"
 
     async def run(self) -> None:
         """Place and cancel in turns until this is cancelled; calls do not wait for one another."""
@@ -136,33 +141,56 @@ class Prober:
 
     async def close(self) -> None:
         """Let go of the connection."""
+        self._reading.cancel()
+        self._cancels.cancel()
         await self._channel.close()
 
     async def _probe(self, is_cancel: bool) -> None:
-        command: Command = CancelOrder(client_order_id=self._next_cancelled) if is_cancel else self._place()
-        self._next_cancelled += is_cancel
         at_s = time.monotonic()
-        outcome = await self._submit(command)
+        outcome = await (self._cancel() if is_cancel else self._place())
         self.probes.append(Probe(at_s, time.monotonic() - at_s, is_cancel, outcome))
 
-    def _place(self) -> PlaceOrder:
+    async def _place(self) -> str:
+        """Place an order by a call."""
         self._last_id += 1
-        return msgspec.structs.replace(self._order, client_order_id=self._last_id)
+        number = self._last_id
+        request = self._request(msgspec.structs.replace(self._order, client_order_id=number))
+        try:
+            answer = await self._stub.Submit(request, timeout=PROBE_S_MAX)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {(error.details() or '').partition(':')[0]}"
+        outcome = _outcome_of(answer)
+        if outcome == EXECUTED:
+            self._resting.append(number)
+        return outcome
 
-    async def _submit(self, command: Command) -> str:
+    async def _cancel(self) -> str:
+        """Cancel the oldest order, on the stream for cancels."""
+        number = self._resting.popleft()
+        request = self._request(CancelOrder(client_order_id=number))
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        await self._cancels.write(order_service_pb2.SubmitStreamRequest(tag=number, submit=request))
+        return await answer
+
+    async def _read(self) -> None:
+        async for answer in self._cancels:
+            self._answers.pop(answer.tag).set_result(_outcome_of(answer.submit))
+
+    def _request(self, command: Command) -> order_service_pb2.SubmitRequest:
         valid_until_ms = time.time_ns() // 1_000_000 + 30_000
         payload = encode(Batch(self._trader.account, self._shard, time.monotonic_ns(), valid_until_ms, (command,)))
         request = order_service_pb2.SubmitRequest(environment=ENVIRONMENT)
         signature = sign(self._trader.seed, signed_bytes(SignedKind.BATCH, ENVIRONMENT, payload))
         request.batches.add(key_id=self._trader.key_id, payload=payload, signature=signature)
-        try:
-            answer = await self._stub.Submit(request, timeout=PROBE_S_MAX)
-        except grpc.aio.AioRpcError as error:
-            return f"{error.code().name}: {(error.details() or '').partition(':')[0]}"
-        [outcome] = answer.outcomes
-        state: str = outcome_pb2.SendState.Name(outcome.state).removeprefix("SEND_STATE_")
-        rejected = [event for event in outcome.events if event.HasField("command_rejected")]
-        return f"{state}, rejected: {rejected[0].command_rejected.reason}" if rejected else state
+        return request
+
+
+def _outcome_of(answer: order_service_pb2.SubmitResponse) -> str:
+    [outcome] = answer.outcomes
+    state: str = outcome_pb2.SendState.Name(outcome.state).removeprefix("SEND_STATE_")
+    rejected = [event for event in outcome.events if event.HasField("command_rejected")]
+    return f"{state}, rejected: {rejected[0].command_rejected.reason}" if rejected else state
 
 
 def median_ms(probes: Sequence[Probe], part: float = 0.5) -> float:
@@ -176,7 +204,7 @@ def about_probes(probes: Sequence[Probe]) -> dict[str, Any]:
     about: dict[str, Any] = {}
     for name, is_cancel in (("orders", False), ("cancels", True)):
         chosen = [probe for probe in probes if probe.is_cancel is is_cancel]
-        served = [probe for probe in chosen if probe.outcome == "EXECUTED"]
+        served = [probe for probe in chosen if probe.outcome == EXECUTED]
         outcomes: dict[str, int] = {}
         for probe in chosen:
             outcomes[probe.outcome] = outcomes.get(probe.outcome, 0) + 1
@@ -195,7 +223,7 @@ def recovery_s(probes: Sequence[Probe], ended_s: float, calm_ms: float) -> float
     late = [
         probe.at_s + probe.seconds - ended_s
         for probe in probes
-        if probe.at_s > ended_s and (probe.outcome != "EXECUTED" or probe.seconds * 1000 > calm_ms)
+        if probe.at_s > ended_s and (probe.outcome != EXECUTED or probe.seconds * 1000 > calm_ms)
     ]
     return round(max(late, default=0.0), 2)
 
@@ -320,7 +348,7 @@ class Trial:
     async def all(self, say: Callable[[str], None]) -> None:
         """Try everything."""
         overload, run, address = self._overload, self._run, self._exchange.traders
-        prober = Prober(address, self._maker(), self._sources[0])
+        prober = Prober(address, run.traders[trader_in_last_market(self._sources[0])], self._sources[0])
         try:
             say("orders of the prober")
             await prober.rest(RESTING)
@@ -347,13 +375,6 @@ class Trial:
     def _offer(self, rate: float) -> Phase:
         seconds = self._overload.seconds
         return Phase(int(rate * seconds), seconds, rate, holds=True)
-
-    def _maker(self) -> Trader:
-        """Return a trader of the market with the least trade."""
-        market, funding = self._sources[0].markets[-1], self._sources[0].funding
-        with_base = {transfer.account for transfer in funding if transfer.asset == market.base_asset}
-        with_quote = {transfer.account for transfer in funding if transfer.asset == market.quote_asset}
-        return self._run.traders[min(with_base & with_quote)]
 
     async def _calm(self, prober: Prober) -> dict[str, Any]:
         async with _probing(prober):
@@ -403,6 +424,14 @@ class Trial:
         }
         row |= {"wrong": wrong_in(row), "slow": slow_in(row)}
         self.rows.append(row)
+
+
+def trader_in_last_market(source: Source) -> int:
+    """Return the number of a trader of the market that the prober has for itself."""
+    market, funding = source.markets[-1], source.funding
+    with_base = {transfer.account for transfer in funding if transfer.asset == market.base_asset}
+    with_quote = {transfer.account for transfer in funding if transfer.asset == market.quote_asset}
+    return min(with_base & with_quote)
 
 
 def wrong_in(row: Mapping[str, Any]) -> list[str]:
@@ -475,7 +504,7 @@ async def run_overload(overload: Overload, folder: Path, say: Callable[[str], No
     )
     happened: list[str] = []
     async with EmbeddedExchange(data, options, on_change=happened.append) as exchange:
-        run = Run(case, exchange, sources, build(), say)
+        run = Run(case, exchange, sources, build(), say, apart=sources[0].markets[-1].market)
         trial = Trial(overload, exchange, run, sources)
         async with run.generator():
             await trial.all(say)

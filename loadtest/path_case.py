@@ -256,7 +256,19 @@ class Run:
         sources: Sequence[Source],
         binary: Path,
         say: Callable[[str], None],
+        apart: int = 0,
     ) -> None:
+        """Make it.
+
+        Args:
+            case: what is measured.
+            exchange: that runs.
+            sources: markets and funding of its shards.
+            binary: of the generator.
+            say: shows how far it is.
+            apart: number of a market that the generator sends nothing for; 0: there is none.
+        """
+        self._apart = apart
         self._case = case
         self._exchange = exchange
         self._sources = sources
@@ -288,7 +300,10 @@ class Run:
             self._exchange.traders,
             ENVIRONMENT,
             demo.traders,
-            self._sources,
+            [
+                replace(source, markets=tuple(one for one in source.markets if one.market != self._apart))
+                for source in self._sources
+            ],
             replace(case.sending, resting=resting),
             LOAD_TEST_SETTINGS.max_validity_ms - VALIDITY_MARGIN_MS,
         )

@@ -5,7 +5,7 @@
 The load is the closed loop of loadtest/bench_path.py. py-spy looks at every process so many times a second, at native
 frames too, twice: for the flame graphs, and for the shares. A share counts samples in which a thread ran, by the
 innermost Python function and the native library below it. py-spy halts a process for each look, so that throughput here
-says nothing.
+says nothing. Threads that wait in their outermost loop are left out of the shares.
 """
 
 import argparse
@@ -36,6 +36,8 @@ from loadtest.path_case import INGRESS, Case, Run, process_names, sources_of
 
 BUILD: Final = HERE.parent / "build" / "profile-path"
 ROWS_MAX: Final = 14
+WAITING: Final = ("runners.py: Runner.run [libc]", "threading.py: Thread.run [libc]", "thread.py: _worker [libc]")
+"""Outermost loops, where py-spy cannot tell a thread that waits from one that runs."""
 _FRAME: Final = re.compile(r"^(?P<name>.+?) \((?P<file>[^()]+?)(:\d+)?\)$")
 
 
@@ -146,6 +148,8 @@ def main() -> None:
     )
     for path in sorted(out.glob("*.txt")):
         found = shares(path.read_text().splitlines())
+        for name in WAITING:
+            del found[name]
         total = sum(found.values())
         print(f"{path.stem}: {total / options.rate / options.seconds:.2f} cores\n")
         for name, count in found.most_common(ROWS_MAX):

@@ -104,7 +104,7 @@ pub struct Phase {
     /// Commands a second (open loop); zero: as fast as answers come (closed loop).
     pub rate: f64,
     /// An open loop sends nothing that the server's flow control has no room for when the time is over: the server was
-    /// offered it, and did not take it.
+    /// offered it, and did not take it. Latency counts from the sending: that of the planned time grows without end.
     #[serde(default)]
     pub holds: bool,
     /// Orders that rest alone, up to what is to rest; `commands` is not looked at.

@@ -226,7 +226,7 @@ impl Sending {
         let message = self.messages.borrow_mut().pop_front()?;
         let number = self.taken.replace_with(|number| *number + 1);
         let left_us = self.clock.now_us();
-        let since_us = self.clock.planned_us(self.place, number).unwrap_or(left_us);
+        let since_us = self.clock.planned_us(self.place, number).filter(|_| !self.clock.holds).unwrap_or(left_us);
         let sent = Sent { since_us, left_us, message };
         self.tally.borrow_mut().send(&sent);
         Some(sent)

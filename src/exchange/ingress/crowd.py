@@ -13,7 +13,7 @@ PATIENCE_S: Final = 0.1
 """How long a message waits for room before it is refused."""
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Of messages that wait for room; what comes beyond that is refused without a wait."""
-CROWD_ROUNDS: Final = 8
+CROWD_ROUNDS: Final = 3
 """Rounds of the event loop between two slices of a crowd. gRPC takes up one new call in about three."""
 STREAM_UNSENT_BYTES_MAX: Final = 1024 * 1024
 """Of answers that a stream has not taken: with more it is not read on."""

@@ -42,12 +42,12 @@ SERVER_OPTIONS: Final[dict[str, int]] = {
 
 STRANGERS_OPTIONS: Final[dict[str, int]] = {
     # Calls of a connection; what is more waits with its sender.
-    "grpc.max_concurrent_streams": 256,
+    "grpc.max_concurrent_streams": 128,
     # What a client may send ahead on a stream: what is not read yet waits with its sender, not here. Windows that grow
-    # with the measured bandwidth let a crowd leave hundreds of megabytes in this process. Over 40 ms of round trip this
-    # is 6 MB/s for a stream.
+    # with the measured bandwidth let a crowd leave hundreds of megabytes in this process, and wait for what is in them.
+    # Over 40 ms of round trip this is 1.5 MB/s for a stream.
     "grpc.http2.bdp_probe": 0,
-    "grpc.http2.lookahead_bytes": 256 * 1024,
+    "grpc.http2.lookahead_bytes": 64 * 1024,
 }
 """On ports for anybody, beside the others."""
 
