@@ -97,6 +97,10 @@ bench-path: $(if $(CARGO),$(CORE_BUILT),core-missing) ## the same at 512, 64 and
 overload: $(if $(CARGO),$(CORE_BUILT),core-missing) ## offer more than there is room for, and attack, SIZE x 10 s a load (OVERLOAD_ARGS="--unary")
 	@$(BIN)/python -m loadtest.bench_overload --seconds $$((10 * $(SIZE))) $(OVERLOAD_ARGS)
 
+.PHONY: profile
+profile: $(if $(CARGO),$(CORE_BUILT),core-missing) ## record flame graphs of every process under load (PROFILE_ARGS="--per-signature 512")
+	@$(BIN)/python -m loadtest.profile_path $(PROFILE_ARGS)
+
 .PHONY: bench-reference
 bench-reference: $(INSTALLED) ## measure commands per second on the reference engine alone (BENCH_ARGS)
 	@$(BIN)/python -m loadtest.bench_reference $(BENCH_ARGS)
