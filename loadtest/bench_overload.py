@@ -52,7 +52,7 @@ from loadtest.generator_process import Generator, Phase, Sending, build, job
 from loadtest.path_case import VALIDITY_MARGIN_MS, Case, Run, sources_of
 
 PROBES_PER_S: Final = 20
-PROBE_S_MAX: Final = 10.0
+PROBE_S_MAX: Final = 30.0
 RESTING: Final = 300
 """Orders of the prober that rest, to be cancelled."""
 FIRST_ADDRESS: Final = 1
@@ -117,6 +117,8 @@ class Prober:
         self._last_id = 1 << 62
         self._resting: deque[int] = deque()
         self._cancels = self._stub.SubmitStream()
+        # A stream of gRPC takes one message at a time.
+        self._writing = asyncio.Lock()
         self._answers: dict[int, asyncio.Future[str]] = {}
         self._reading = asyncio.create_task(self._read())
         self.probes: list[Probe] = []
@@ -170,12 +172,28 @@ class Prober:
         request = self._request(CancelOrder(client_order_id=number))
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
-        await self._cancels.write(order_service_pb2.SubmitStreamRequest(tag=number, submit=request))
-        return await answer
+        try:
+            async with asyncio.timeout(PROBE_S_MAX):
+                async with self._writing:
+                    await self._cancels.write(order_service_pb2.SubmitStreamRequest(tag=number, submit=request))
+                return await answer
+        except TimeoutError:
+            return grpc.StatusCode.DEADLINE_EXCEEDED.name
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        finally:
+            del self._answers[number]
 
     async def _read(self) -> None:
-        async for answer in self._cancels:
-            self._answers.pop(answer.tag).set_result(_outcome_of(answer.submit))
+        """Hand answers to those who wait; the end of the stream is seen by who writes to it next."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            async for answer in self._cancels:
+                waiting = self._answers.get(answer.tag)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(_outcome_of(answer.submit))
+        for waiting in self._answers.values():
+            if not waiting.done():
+                waiting.set_result("the stream ended")
 
     def _request(self, command: Command) -> order_service_pb2.SubmitRequest:
         valid_until_ms = time.time_ns() // 1_000_000 + 30_000
